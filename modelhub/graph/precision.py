@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from modelhub.graph.canonical import inline_all
+from modelhub.graph.canonical import infer_shapes, inline_all
 from modelhub.graph.interface import Interface, entrance
 
 __all__ = ["to_precision"]
@@ -29,6 +29,7 @@ def to_precision(model: ir.Model, precision: str) -> ir.Model:
     target = _TYPES[precision]
     swap = {_TYPES["float32"]: target, _TYPES["float64"]: target}
     if precision == "float64":
+        infer_shapes(model)
         _exact_entrance(model)
         for node in list(model.graph):
             spell = _SPELLED_OUT.get(node.op_type) if node.domain == "" else None
