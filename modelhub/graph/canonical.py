@@ -25,7 +25,6 @@ def canonical(model: ir.Model) -> ir.Model:
     infer_shapes(model)
     for step in (drop_no_ops, join_matmul_add):
         step(model)
-    common.IdentityEliminationPass()(model)
     common.RemoveUnusedNodesPass()(model)
     common.RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
     common.RemoveUnusedOpsetsPass()(model)
@@ -58,7 +57,10 @@ def drop_no_ops(model: ir.Model) -> None:
 
     Before and after::
 
-        x ──► Dropout / Cast to its own type / Reshape to its own shape / Transpose(0, 1, …) ──► y        x ──► y
+        x ──► Identity / Dropout / Cast to its own type / Reshape to its own shape / Transpose(0, 1, …) ──► y
+        x ──► y
+
+    An Identity stays where it makes one value two outputs, or an input an output.
     """
     for node in list(model.graph):
         test = _NO_OPS.get(node.op_type) if node.domain == "" else None
@@ -116,6 +118,7 @@ _NO_OPS: dict[str, Callable[[ir.Node], bool]] = {
     "Dropout": _dropout_rests,
     "Expand": _same_static_shape,
     "Flatten": _same_static_shape,
+    "Identity": lambda _: True,
     "Reshape": _same_static_shape,
     "Transpose": _transposes_nothing,
 }
