@@ -11,6 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from modelhub.errors import Inconclusive, safe_text
+from modelhub.files import read_bytes
 from modelhub.graph.interface import KEY, Interface
 from modelhub_onnx.reader import parse
 
@@ -27,7 +28,7 @@ def load(path: Path, interface: Interface, precision: str, options: ReadOptions)
     if own != precision:
         raise Inconclusive(f"{path.name} is written in {own}")
     scaled = any(entry.key == KEY for entry in proto.metadata_props)
-    return Session(proto.SerializeToString(), interface, precision, prepares=not scaled)
+    return Session(read_bytes(path), interface, precision, prepares=not scaled)
 
 
 def _precision(proto: onnx.ModelProto) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from modelhub.graph.builder import DOMAIN
+from modelhub.graph.builder import DOMAIN, IR_VERSION
 
 __all__ = ["canonical", "const", "infer_shapes", "inline_all"]
 
@@ -21,6 +21,7 @@ def canonical(model: ir.Model) -> ir.Model:
     common.InlinePass(criteria=lambda function: function.domain != DOMAIN)(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.RemoveInitializersFromInputsPass()(model)
+    model.ir_version = max(model.ir_version, IR_VERSION)  # before version 4 every initializer had to be an input
     common.TopologicalSortPass()(model)
     infer_shapes(model)
     for step in (drop_no_ops, join_matmul_add):
