@@ -18,8 +18,8 @@ from modelhub.graph.interface import Feature, Input, Interface, Output
 from modelhub.graph.records import distinct
 from modelhub_lwtnn.operators import Later, Operators
 from modelhub_lwtnn.parse import read
-from modelhub_lwtnn.schema import Conv1d, Embedding, GraphNetwork, Group, Network, Node
-from modelhub_lwtnn.wiring import answers, as_graph, order
+from modelhub_lwtnn.schema import Conv1d, Embedding, GraphNetwork, Network, Node
+from modelhub_lwtnn.wiring import answers, as_graph, least_steps, order
 
 __all__ = ["read_model", "to_graph"]
 
@@ -54,13 +54,12 @@ def to_graph(network: Network) -> ir.Model:
 
 def _inputs(graph: GraphNetwork) -> list[Input]:
     """The input records, scalars first; a name that scalars and sequences share gets two tensors."""
-    sequences = [_with_categories(graph, index, group) for index, group in enumerate(graph.input_sequences)]
-    records = [_input(group, sequence=False) for group in graph.inputs]
-    return distinct(records + [_input(group, sequence=True) for group in sequences])
-
-
-def _input(group: Group, *, sequence: bool) -> Input:
-    return Input(group.name, group.variables, sequence=sequence, tensor=_tensor(group.name, "input"))
+    records = [Input(group.name, group.variables, tensor=_tensor(group.name, "input")) for group in graph.inputs]
+    for index, (group, least) in enumerate(zip(graph.input_sequences, least_steps(graph), strict=True)):
+        variables = _with_categories(graph, index, group.variables)
+        tensor = _tensor(group.name, "input")
+        records.append(Input(group.name, variables, sequence=True, tensor=tensor, min_length=least))
+    return distinct(records)
 
 
 def _tensor(name: str, otherwise: str) -> str:
@@ -73,9 +72,9 @@ def _shape(record: Input) -> list[str | int]:
     return ["N", *steps, len(record.features)]
 
 
-def _with_categories(graph: GraphNetwork, index: int, group: Group) -> Group:
-    """`group` with the number of categories at each variable that goes raw into an embedding."""
-    variables = list(group.variables)
+def _with_categories(graph: GraphNetwork, index: int, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+    """The variables of sequence `index`, with the number of categories at one that goes raw into an embedding."""
+    variables = list(features)
     for node in graph.nodes:
         layer = None if node.layer is None else graph.layers[node.layer]
         source = graph.nodes[node.sources[0]]
@@ -85,7 +84,7 @@ def _with_categories(graph: GraphNetwork, index: int, group: Group) -> Group:
             if (feature.offset, feature.scale) == (0.0, 1.0):
                 count = min(table.weights.shape[1], feature.categories or table.weights.shape[1])
                 variables[table.index] = replace(feature, categories=count)
-    return replace(group, variables=tuple(variables))
+    return tuple(variables)
 
 
 class _Walk:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from modelhub.errors import notice
 from modelhub_lwtnn.schema import (
+    Conv1d,
     Embedding,
     GraphNetwork,
     Group,
@@ -19,7 +20,19 @@ from modelhub_lwtnn.schema import (
     SimpleRnn,
 )
 
-__all__ = ["OUTPUT", "SERIES", "VECTOR", "Answer", "Cycle", "answers", "as_graph", "order", "recurrent", "sources"]
+__all__ = [
+    "OUTPUT",
+    "SERIES",
+    "VECTOR",
+    "Answer",
+    "Cycle",
+    "answers",
+    "as_graph",
+    "least_steps",
+    "order",
+    "recurrent",
+    "sources",
+]
 
 VECTOR = frozenset({"input", "feed_forward", "concatenate", "add", "sum", "sequence"})
 """Node types that give one vector per event; `sequence` gives its last step (lwtnn: Graph::build_node, m_nodes)."""
@@ -31,8 +44,8 @@ OUTPUT = "outputs"
 """The name given to the one input (`inputs`) and the one output of a sequential file, which names none."""
 
 
-class Cycle(Exception):  # noqa: N818 - not an error that users meet: parse.py turns it into one
-    """A node that depends on itself."""
+class Cycle(Exception):
+    """A node that depends on itself. Never met by users: `parse.py` says it with a JSON path."""
 
     def __init__(self, node: int) -> None:
         self.node = node
@@ -121,6 +134,28 @@ def order(nodes: Sequence[Node], wanted: Iterable[int] | None = None) -> list[in
                 stack.append((node, True))
                 stack += [(source, False) for source in sources(nodes[node]) if source not in done]
     return list(done)
+
+
+def least_steps(network: GraphNetwork) -> list[int]:
+    """The shortest sequence lwtnn can run, for each group of `input_sequences`: 0 but for some convolutions.
+
+    A `valid` convolution needs its reach in steps, one with softmax needs one step (lwtnn: Conv1dLayer::scan).
+    """
+    needs = [0] * len(network.nodes)
+    groups = [0] * len(network.input_sequences)
+    for index in reversed(order(network.nodes)):
+        node = network.nodes[index]
+        need = needs[index]
+        if node.type == "input_sequence":
+            groups[node.sources[0]] = max(groups[node.sources[0]], need)
+        elif node.type in ("sequence", "time_distributed"):
+            layer = None if node.layer is None else network.layers[node.layer]
+            if isinstance(layer, Conv1d) and layer.activation.function == "softmax":
+                need = max(need, 1)
+            if isinstance(layer, Conv1d) and layer.padding == "valid":
+                need = max(need, 1) + (layer.weights.shape[2] - 1) * layer.dilation
+            needs[node.sources[0]] = max(needs[node.sources[0]], need)
+    return groups
 
 
 def sources(node: Node) -> tuple[int, ...]:
