@@ -24,13 +24,6 @@ def read(path: Path, options: ReadOptions) -> ir.Model:  # noqa: ARG001 - an ONN
     Raises `UnreadableFile` when the file is no valid ONNX model or keeps weights outside of itself, and `Unsupported`
     for operators of domains that are not ONNX's.
     """
-    try:
-        return _read(path)
-    except UnicodeDecodeError:  # python-protobuf decodes names when they are first looked at
-        raise UnreadableFile(f"{path}: a name in the file is not UTF-8 text") from None
-
-
-def _read(path: Path) -> ir.Model:
     proto = parse(path)
     foreign = sorted({f"{node.op_type} of {node.domain}" for node in proto.graph.node if _foreign(node, proto)})
     if foreign:
@@ -45,7 +38,10 @@ def _read(path: Path) -> ir.Model:
         raise UnreadableFile(f"{path}: not a valid ONNX model: {safe_text(error, 160)}") from None
     if _opset(proto) < OPSET:
         proto = _raise(proto, path)
-    return _to_ir(proto, path)
+    try:
+        return ir.from_proto(proto)
+    except Exception as error:  # onnx_ir raises many kinds on malformed protos
+        raise UnreadableFile(f"{path}: {safe_text(error, 160)}") from None
 
 
 def parse(path: Path) -> onnx.ModelProto:
@@ -57,6 +53,7 @@ def parse(path: Path) -> onnx.ModelProto:
         raise UnreadableFile(f"{path}: not a valid ONNX file (protobuf does not decode)") from None
     if not proto.HasField("graph") or not proto.opset_import:
         raise UnreadableFile(f"{path}: not an ONNX model (no graph or no operator set in it)")
+    _check_names(proto, path)
     for tensor in _tensors(proto):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise UnreadableFile(
@@ -65,6 +62,19 @@ def parse(path: Path) -> onnx.ModelProto:
             )
         _check_size(tensor, path)
     return proto
+
+
+def _check_names(proto: onnx.ModelProto, path: Path) -> None:
+    """Refuse names that are not UTF-8: depending on its version, protobuf gives them as bytes or fails on them late."""
+    try:
+        names: list[object] = [value.name for value in (*proto.graph.input, *proto.graph.output)]
+        for node in proto.graph.node:
+            names += [*node.input, *node.output, node.name, node.op_type, node.domain]
+        valid = all(isinstance(name, str) for name in names)
+    except UnicodeDecodeError:
+        valid = False
+    if not valid:
+        raise UnreadableFile(f"{path}: a name in the file is not UTF-8 text")
 
 
 def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -119,18 +129,11 @@ def _ordered(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         known.update(node.output)
     else:
         return proto
-    model = _to_ir(proto, path)
     try:
+        model = ir.from_proto(proto)
         model.graph.sort()
-    except ValueError as error:
-        raise UnreadableFile(f"{path}: {safe_text(error, 160)}") from None
-    return ir.to_proto(model)
-
-
-def _to_ir(proto: onnx.ModelProto, path: Path) -> ir.Model:
-    try:
-        return ir.from_proto(proto)
-    except Exception as error:  # onnx_ir raises many kinds on malformed protos
+        return ir.to_proto(model)
+    except Exception as error:  # onnx_ir raises many kinds on malformed protos and on circles
         raise UnreadableFile(f"{path}: {safe_text(error, 160)}") from None
 
 
