@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -19,7 +18,7 @@ from modelhub import __version__, plugins
 from modelhub.convert import load_interface, read
 from modelhub.equivalence.compare import compare, noise_of, tolerance
 from modelhub.equivalence.parties import Side, graph_side, load_side
-from modelhub.equivalence.probes import Probe, probes
+from modelhub.equivalence.probes import Probe, Progress, probes
 from modelhub.equivalence.report import Leg, ProbeResult, Report
 from modelhub.equivalence.where import parameter_differences, record_differences
 from modelhub.errors import Inconclusive, Notice
@@ -35,8 +34,6 @@ __all__ = ["SEED", "check", "check_written"]
 
 SEED = 20260101
 
-Progress = Callable[[Iterable[Probe]], Iterable[Probe]]
-
 
 def check(
     source: str | Path,
@@ -47,6 +44,7 @@ def check(
     interface: str | Path | Interface | None = None,
     options: ReadOptions = ReadOptions(),
     seed: int = SEED,
+    progress: Progress = iter,
 ) -> Report:
     """Compare two model files of any formats.
 
@@ -70,6 +68,7 @@ def check(
         target=(target, plugins.canonical(target_format), target.name),
         theirs=theirs,
         seed=seed,
+        progress=progress,
     )
 
 
