@@ -43,6 +43,9 @@ SERIES = frozenset({"input_sequence", "sequence", "time_distributed"})
 OUTPUT = "outputs"
 """The name given to the one input (`inputs`) and the one output of a sequential file, which names none."""
 
+STEPS = "_steps"
+"""What the name of a sequence ends in where a vector has the plain name."""
+
 
 class Cycle(Exception):
     """A node that depends on itself. Never met by users: `parse.py` says it with a JSON path."""
@@ -65,21 +68,34 @@ class Answer:
 def answers(network: GraphNetwork) -> list[Answer]:
     """All a network can be asked, in the order of the file.
 
-    A `sequence` node answers as a vector under the output's name and as a sequence as `<name>_steps`.
+    A `sequence` node answers as a vector under the output's name and as a sequence as `<name>_steps`, any other
+    sequence as `<name>_steps` alone. What a file written from such answers calls so already keeps its name, and with
+    the vector beside it is that pair and nothing more: reading and writing again and again adds no outputs.
     """
+    kinds = {name: network.nodes[output.node].type for name, output in network.outputs.items()}
+    vectors = {name for name, kind in kinds.items() if kind in VECTOR}
+    series = {name for name, kind in kinds.items() if kind in SERIES}
+    called_so = {
+        name for name in series if name.endswith(STEPS) and (name not in vectors or name.removesuffix(STEPS) in vectors)
+    }
+    taken = set(kinds)
     result: list[Answer] = []
-    taken = set(network.outputs)
     for name, output in network.outputs.items():
-        kind = network.nodes[output.node].type
-        if kind in VECTOR:
+        if name in vectors - called_so:
             result.append(Answer(name, output.labels, output.node, sequence=False))
-        if kind in SERIES:
-            steps, count = f"{name}_steps", 2
-            while steps in taken:
-                steps, count = f"{name}_steps_{count}", count + 1
-            taken.add(steps)
+        if name in series and not (name in vectors and name + STEPS in called_so):
+            steps = name if name in called_so else _fresh(name + STEPS, taken)
             result.append(Answer(steps, output.labels, output.node, sequence=True))
     return result
+
+
+def _fresh(wish: str, taken: set[str]) -> str:
+    """`wish`, numbered where it is taken; taken from now on."""
+    name, count = wish, 2
+    while name in taken:
+        name, count = f"{wish}_{count}", count + 1
+    taken.add(name)
+    return name
 
 
 def recurrent(layer: Layer) -> bool:
