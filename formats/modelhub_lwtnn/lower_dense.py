@@ -63,7 +63,8 @@ def matmul(op: Op) -> Record:
 def _product(op: Op, x: Record, matrix: Array) -> Record:
     """`matrix` [out, in] times the last axis of `x`."""
     axis = x.axes[-1]
-    if axis in ("time*feature", "feature*time"):
+    fixed = op.steps[x.step].length is not None
+    if axis in ("time*feature", "feature*time") or (axis == "time" and "feature" not in x.axes and fixed):
         return _over_all_steps(op, x, matrix)
     if axis != "feature":
         raise Refusal(f"mixes numbers along the {axis} axis; lwtnn mixes features only. Write ONNX.")
@@ -80,10 +81,10 @@ def _over_all_steps(op: Op, x: Record, matrix: Array) -> Record:
     out, width, length = len(matrix), source.width, source.length
     if matrix.shape[1] != width * length:
         raise Refusal(f"has a matrix for {matrix.shape[1]} features, but gets {width * length}")
-    if x.axes[-1] == "time*feature":
-        kernel = matrix.reshape(out, length, width).transpose(0, 2, 1)
-    else:
+    if x.axes[-1] == "feature*time":
         kernel = matrix.reshape(out, width, length)
+    else:
+        kernel = matrix.reshape(out, length, width).transpose(0, 2, 1)
     op.fixed_length(length)
     layer = Conv1d(np.ascontiguousarray(kernel), np.zeros(out), "valid", 1, LINEAR)
     return op.add("sequence", [x.step], out, (*x.axes[:-1], "feature"), layer=layer, length=1)

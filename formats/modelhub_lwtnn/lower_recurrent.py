@@ -48,10 +48,8 @@ def lstm(op: Op) -> Sequence[Meaning | None]:
     inner, cell, hidden = _activations(op, ["Sigmoid", "Tanh", "Tanh"])
     if cell != hidden:
         raise Refusal("has different activations for cell and output; lwtnn's LSTM has one. Write ONNX.")
-    gates = _gates(op, "iofc")
-    inner_activation = _scaled(inner, gates, "ifo")
-    layer = Lstm({name: gates[name] for name in "ifco"}, _plain(cell), inner_activation)
-    return _recurrent(op, layer)
+    gates, inner_activation = _scaled(inner, _gates(op, "iofc"), "ifo")
+    return _recurrent(op, Lstm({name: gates[name] for name in "ifco"}, _plain(cell), inner_activation))
 
 
 @lowers("GRU", reads=(0,))
@@ -63,9 +61,9 @@ def gru(op: Op) -> Sequence[Meaning | None]:
         raise Refusal(
             "resets after the recurrent product; lwtnn resets before it. Write ONNX, or train with reset_after=False."
         )
-    inner_activation = _scaled(inner, gates, "zr")
-    layer = Gru({name: gates[name] for name in "zrh"}, _scaled(candidate, gates, "h"), inner_activation)
-    return _recurrent(op, layer)
+    gates, inner_activation = _scaled(inner, gates, "zr")
+    gates, activation = _scaled(candidate, gates, "h")
+    return _recurrent(op, Gru(gates, activation, inner_activation))
 
 
 def _reset_commutes(op: Op, gate: Gate) -> bool:
@@ -80,9 +78,8 @@ def _reset_commutes(op: Op, gate: Gate) -> bool:
 def rnn(op: Op) -> Sequence[Meaning | None]:
     """The state is act(W x + U h' + b) (ONNX RNN; lwtnn SimpleRNNLayer::step)."""
     (activation,) = _activations(op, ["Tanh"])
-    gates = _gates(op, "h")
-    layer_activation = _scaled(activation, gates, "h")
-    return _recurrent(op, SimpleRnn(gates["h"], layer_activation))
+    gates, scaled = _scaled(activation, _gates(op, "h"), "h")
+    return _recurrent(op, SimpleRnn(gates["h"], scaled))
 
 
 Kind = tuple[str, float, float]
@@ -137,17 +134,17 @@ def _plain(kind: Kind) -> Activation:
     return known[name]
 
 
-def _scaled(kind: Kind, gates: dict[str, Gate], names: str) -> Activation:
-    """The activation of the gates `names`: their weights take up the slope of another hard sigmoid than lwtnn's."""
+def _scaled(kind: Kind, gates: dict[str, Gate], names: str) -> tuple[dict[str, Gate], Activation]:
+    """The activation of the gates `names`, whose weights take up the slope of another hard sigmoid than lwtnn's."""
     name, alpha, beta = kind
     if name != "hardsigmoid":
-        return _plain(kind)
+        return gates, _plain(kind)
     a, b = hard_sigmoid_line(alpha, beta)
-    if (a, b) != (1.0, 0.0):
-        for gate in names:
-            old = gates[gate]
-            gates[gate] = Gate(old.weights * a, old.recurrent * a, old.bias * a + b)
-    return Activation("hard_sigmoid")
+    scaled = {
+        name: Gate(gate.weights * a, gate.recurrent * a, gate.bias * a + b) if name in names else gate
+        for name, gate in gates.items()
+    }
+    return scaled, Activation("hard_sigmoid")
 
 
 def _gates(op: Op, order: str) -> dict[str, Gate]:

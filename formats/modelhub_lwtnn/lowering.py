@@ -27,7 +27,7 @@ from modelhub_lwtnn.constants import Constants
 from modelhub_lwtnn.draft import LINEAR, Draft, Entrance, Layer, Step
 from modelhub_lwtnn.meaning import RULES, Meaning, Poisoned, Record, Refusal
 from modelhub_lwtnn.op import Op, told
-from modelhub_lwtnn.schema import Dense
+from modelhub_lwtnn.schema import Dense, Maxout
 
 __all__ = ["Walk", "lower"]
 
@@ -167,11 +167,14 @@ class Walk:
         return self.pointwise(replace(record, columns=None), Dense(matrix, None, LINEAR), "columns")
 
     def pointwise(self, record: Record, layer: Layer, origin: str) -> Record:
-        """`layer` on a vector, or on every step of a sequence. A dense layer may change the width, axes stay."""
+        """`layer` on a vector, or on every step of a sequence. Its width may be another, the axes stay."""
         record = self.whole(record)
         source = self.draft.steps[record.step]
-        weights = layer.weights if isinstance(layer, Dense) else None
-        width = source.width if weights is None else len(weights)
+        width = source.width
+        if isinstance(layer, Dense) and layer.weights is not None:
+            width = len(layer.weights)
+        elif isinstance(layer, Maxout):
+            width = layer.weights.shape[1]
         kind = "time_distributed" if record.sequence else "feed_forward"
         length = source.length if record.sequence else None
         return replace(record, step=self.draft.add(Step(kind, (record.step,), width, origin, layer, length)))
