@@ -1,4 +1,4 @@
-"""Recurrent layers, and the masks around them.
+"""Recurrent layers.
 
 Gates in ONNX: LSTM i o f c, GRU z r h; each with a bias for the product with the input and one for the product with the
 state, which lwtnn holds as their sum.
@@ -10,30 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from modelhub.errors import notice
-from modelhub.graph.builder import DOMAIN
 from modelhub_lwtnn.lower_activation import hard_sigmoid_line
-from modelhub_lwtnn.meaning import Mark, Meaning, Record, Refusal, lowers
+from modelhub_lwtnn.meaning import Meaning, Refusal, lowers
 from modelhub_lwtnn.op import Op
 from modelhub_lwtnn.schema import Activation, Array, Gate, Gru, Lstm, SimpleRnn
-
-MASK = "lwtnn has no masks: the mask of {} is left out of the file. Give lwtnn true-length sequences without padding."
-
-
-@lowers("CompactSteps", domain=DOMAIN, reads=(0,))
-def compact_steps(op: Op) -> Sequence[Meaning]:
-    """Without padding no step is masked: the sequence itself (`modelhub.graph.blocks.compact_steps`)."""
-    x = op.data(0)
-    notice(MASK.format(op.origin))
-    return x, Mark("lengths"), Mark("slots")
-
-
-@lowers("SpreadSteps", domain=DOMAIN, reads=(0,))
-def spread_steps(op: Op) -> Record:
-    """The way back from `compact_steps`."""
-    if op.maker(1) != "CompactSteps":
-        raise Refusal("spreads steps to positions that are not those of a mask. Write ONNX.")
-    return op.data(0)
 
 
 @lowers("LSTM", reads=(0,))

@@ -1,4 +1,4 @@
-"""Operators that only move axes or choose features, and the entrance of a graph: they draft little or nothing."""
+"""Operators that only move axes or choose features: they draft little or nothing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from itertools import accumulate
 
 import onnx_ir as ir
 
-from modelhub_lwtnn.draft import Default
 from modelhub_lwtnn.lower_embedding import embed
 from modelhub_lwtnn.lower_reshape import align, target
-from modelhub_lwtnn.meaning import Category, Integers, Meaning, Missing, Record, Refusal, lowers
+from modelhub_lwtnn.meaning import Category, Integers, Meaning, Record, Refusal, Stack, lowers
 from modelhub_lwtnn.op import Op
 from modelhub_lwtnn.schema import Array
 
@@ -50,27 +49,6 @@ def cast(op: Op) -> Meaning:
         return meaning if whole or isinstance(meaning, Integers) else Integers(op.data(0))
     op.meaning(0)
     raise Refusal(f"rounds to {to.name.lower()}; lwtnn computes in double. Write ONNX.")
-
-
-@lowers("IsNaN")
-def is_nan(op: Op) -> Missing:
-    """Where an input lacks a value."""
-    return Missing(op.data(0))
-
-
-@lowers("Where")
-def where(op: Op) -> Record:
-    """Where(IsNaN(x), default, x) at an input: lwtnn's `default`. lwtnn can choose nowhere else."""
-    condition, value = op.meaning(0), op.input(2)
-    default = op.weights(1)
-    if not isinstance(condition, Missing) or default is None or value is None or op.meaning(2) != condition.record:
-        raise Refusal("chooses between values; lwtnn can only replace a NaN at its inputs. Write ONNX.")
-    x = condition.record
-    if op.steps[x.step].entrance is None or x.columns is not None:
-        raise Refusal("replaces NaN after other arithmetic; lwtnn replaces it at its inputs, first. Write ONNX.")
-    if any(user is not op.node and user.op_type != "IsNaN" for user in op.users(value)):
-        raise Refusal("replaces NaN for one of several uses of an input; lwtnn replaces it for all. Write ONNX.")
-    return op.pointwise(x, Default(op.per_feature(default, x)))
 
 
 @lowers("Transpose")
@@ -142,18 +120,21 @@ def _reshaped(op: Op, x: Record, wish: Sequence[int | str]) -> Record:
 
 
 @lowers("Concat")
-def concat(op: Op) -> Record:
+def concat(op: Op) -> Record | Stack:
     """Vectors one after the other; of sequences, only columns of one."""
     parts = [op.table(index) for index in range(len(op.node.inputs))]
     axes = parts[0].axes
-    axis = axes[op.axis(op.integer("axis", 0), parts[0])]
+    place = op.axis(op.integer("axis", 0), parts[0])
+    axis = axes[place]
     if len(parts) == 1 and isinstance(parts[0], Record):
         return parts[0]
+    records = [part for part in parts if isinstance(part, Record)]
+    if axis == "one" and len(records) == len(parts) and all(record.axes == axes for record in records):
+        return Stack(tuple(records), place)
     if axis != "feature" or any(part.axes != axes for part in parts):
         raise Refusal(f"joins tensors along the {axis} axis; lwtnn joins features of vectors only. Write ONNX.")
     if any(isinstance(part, Category) for part in parts):
         return embed(op, parts)
-    records = [part for part in parts if isinstance(part, Record)]
     if len({record.step for record in records}) == 1:
         columns = [c for record in records for c in record.columns or range(op.width(record))]
         return Record(records[0].step, axes, tuple(columns))
@@ -189,6 +170,9 @@ def _columns(x: Record, chosen: Sequence[int]) -> Record:
 @lowers("Slice", reads=(0,))
 def slice_(op: Op) -> Record:
     """Some features, or the last step in time."""
+    stack = op.meaning(0)
+    if isinstance(stack, Stack):
+        return _slice_of_stack(op, stack)
     x = op.data(0)
     starts, ends = op.integers(1, "starts") or [], op.integers(2, "ends") or []
     axes = op.integers(3, "axes") or list(range(len(starts)))
@@ -211,6 +195,16 @@ def slice_(op: Op) -> Record:
     return op.tidy(x)
 
 
+def _slice_of_stack(op: Op, stack: Stack) -> Record:
+    """One of the states of stacked layers."""
+    bounds = [op.integers(index, name) for index, name in ((1, "starts"), (2, "ends"), (3, "axes"))]
+    starts, ends, axes = ([0] if bound is None else bound for bound in bounds)
+    chosen = range(len(stack.records))[slice(starts[0], ends[0])]
+    if axes != [stack.axis] or len(chosen) != 1 or op.integers(4, "steps") not in (None, [1]):
+        raise Refusal("takes several of the states of stacked layers at once. Write ONNX.")
+    return stack.records[chosen[0]]
+
+
 def _is_last(index: int, length: int | None) -> bool:
     """Whether `index` is the last of an axis of `length` (None: unknown)."""
     return index == -1 or (length is not None and index == length - 1)
@@ -222,13 +216,19 @@ def gather(op: Op) -> Record | Category:
     table = op.weights(0)
     if table is not None:
         return _look_up(op, table)
-    x, indices = op.data(0), op.array(1)
+    indices = op.array(1)
+    stack = op.meaning(0)
+    x = stack.records[0] if isinstance(stack, Stack) else op.data(0)
     if indices is None or indices.ndim > 1:
         raise Refusal("chooses by computed positions; lwtnn has tables of constants only. Write ONNX.")
     place = op.axis(op.integer("axis", 0), x)
     name = x.axes[place]
     chosen = [int(i) for i in indices.ravel()]
     one = () if indices.ndim == 0 else ("one",)
+    if isinstance(stack, Stack) and place == stack.axis and len(chosen) == 1:
+        x, chosen = stack.records[chosen[0]], [0]
+    elif isinstance(stack, Stack):
+        raise Refusal("takes several of the states of stacked layers at once. Write ONNX.")
     if name == "feature":
         x = _columns(x, [i % op.width(x) for i in chosen])
         return op.tidy(replace(x, axes=(*x.axes[:place], *x.axes[place + 1 :]))) if indices.ndim == 0 else x

@@ -22,7 +22,7 @@ import onnx_ir as ir
 
 from modelhub.errors import Unsupported, safe_text
 from modelhub.graph.interface import Input, Interface, Output
-from modelhub_lwtnn import lower_activation, lower_dense, lower_recurrent, lower_sequence, lower_shape
+from modelhub_lwtnn import lower_activation, lower_dense, lower_mask, lower_recurrent, lower_sequence, lower_shape
 from modelhub_lwtnn.constants import Constants
 from modelhub_lwtnn.draft import LINEAR, Draft, Entrance, Layer, Step
 from modelhub_lwtnn.meaning import RULES, Meaning, Poisoned, Record, Refusal
@@ -31,7 +31,7 @@ from modelhub_lwtnn.schema import Dense, Maxout
 
 __all__ = ["Walk", "lower"]
 
-RULE_BOOKS = (lower_activation, lower_dense, lower_recurrent, lower_sequence, lower_shape)
+RULE_BOOKS = (lower_activation, lower_dense, lower_mask, lower_recurrent, lower_sequence, lower_shape)
 """The files whose functions are in `RULES` once they are imported."""
 
 

@@ -17,11 +17,11 @@ __all__ = [
     "Integers",
     "Mark",
     "Meaning",
-    "Missing",
     "Poisoned",
     "Record",
     "Refusal",
     "Rule",
+    "Stack",
     "lowers",
 ]
 
@@ -53,10 +53,11 @@ class Integers:
 
 
 @dataclass(frozen=True)
-class Missing:
-    """Where a record is NaN."""
+class Stack:
+    """Records of the same shape one after the other along `axis`: the last states of several layers, in torch."""
 
-    record: Record
+    records: tuple[Record, ...]
+    axis: int
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Category:
         return self.record.columns[0] if self.record.columns is not None else 0
 
 
-Meaning = Record | Integers | Missing | Mark | Category
+Meaning = Record | Integers | Stack | Mark | Category
 
 
 class Refusal(Exception):

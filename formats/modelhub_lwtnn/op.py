@@ -14,7 +14,7 @@ from modelhub.errors import notice, safe_text
 from modelhub.graph.builder import DOMAIN
 from modelhub_lwtnn.draft import LINEAR, Layer, Step, affine
 from modelhub_lwtnn.lower_embedding import embed
-from modelhub_lwtnn.meaning import Category, Mark, Meaning, Record, Refusal
+from modelhub_lwtnn.meaning import Category, Mark, Meaning, Record, Refusal, Stack
 from modelhub_lwtnn.schema import Activation, Array, Conv1d, Dense
 
 if TYPE_CHECKING:
@@ -59,11 +59,11 @@ class Op:
         meaning = self.meaning(index)
         if isinstance(meaning, Record | Category):
             return meaning
-        raise Refusal(
-            "reads positions of masked steps; lwtnn has no masks. Write ONNX."
-            if isinstance(meaning, Mark)
-            else "computes with truth values or integers; lwtnn computes in double. Write ONNX."
-        )
+        if isinstance(meaning, Mark):
+            raise Refusal("reads positions of masked steps; lwtnn has no masks. Write ONNX.")
+        if isinstance(meaning, Stack):
+            raise Refusal("works on the states of stacked layers together. Write ONNX, or take the last layer's only.")
+        raise Refusal("computes with integers; lwtnn computes in double. Write ONNX.")
 
     def array(self, index: int) -> NDArray[Any] | None:
         """An input that is a constant, as it is; None where it is left out or no constant."""

@@ -1,8 +1,8 @@
 """What the tests of the lwtnn writer share: write a small graph, run the file, compare with an ONNX engine.
 
-The referee is onnxruntime on the same graph in float64; where it has no float64 kernel (recurrent operators), ONNX's own
-reference implementation; and where that ignores attributes (the activations of recurrent operators), onnxruntime in
-float32. The file is run by `modelhub_lwtnn.engine`, written from lwtnn's rules by another hand.
+The referee is onnxruntime on the same graph in float64; where it has no float64 kernel (recurrent operators), ONNX's
+own reference implementation; and where that ignores attributes (the activations of recurrent operators), onnxruntime
+in float32. The file is run by `modelhub_lwtnn.engine`, written from lwtnn's rules by another hand.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
-from modelhub_lwtnn import engine, parse, wiring, writer
 from onnx.reference import ReferenceEvaluator
 
 from modelhub.graph.builder import Builder
@@ -23,6 +22,7 @@ from modelhub.graph.canonical import canonical
 from modelhub.graph.interface import Feature, Input, Interface, Output
 from modelhub.graph.precision import to_precision
 from modelhub.protocols import WriteOptions
+from modelhub_lwtnn import engine, parse, wiring, writer
 
 EVENTS = 7
 STEPS = 5

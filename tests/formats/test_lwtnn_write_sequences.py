@@ -177,6 +177,21 @@ def dynamic_reshape(b: Net) -> ir.Model:
     return b.done(b.op("Tanh", every), widths=[UNITS])
 
 
+def last_of_stacked_states(b: Net) -> ir.Model:
+    """Torch's h_n of two layers, of which one is taken by Gather, the other by Slice."""
+    timed = b.op("Transpose", b.sequence(), perm=[1, 0, 2])
+    lasts = []
+    for width in (4, UNITS):
+        n = GATES["LSTM"] * UNITS
+        y, last = b.ops("LSTM", timed, b.normal(1, n, width), b.normal(1, n, UNITS), outputs=2, hidden_size=UNITS)
+        timed = b.op("Squeeze", y, b.ints(1))
+        lasts.append(last)
+    states = b.op("Concat", *lasts, axis=0)
+    first = b.op("Squeeze", b.op("Slice", states, b.ints(0), b.ints(1), b.ints(0)), b.ints(0))
+    last = b.op("Gather", states, b.constant(np.array(-1), "i"), axis=0)
+    return b.done(b.dense(first, UNITS, 2), b.dense(last, UNITS, 2))
+
+
 CASES: list[tuple[Build, str, list[str] | None]] = [
     *((last_state(op), op, ["input_sequence", op.lower(), "dense"]) for op in ("LSTM", "GRU")),
     (last_state("RNN"), "RNN", ["input_sequence", "simplernn", "dense"]),
@@ -213,6 +228,7 @@ CASES: list[tuple[Build, str, list[str] | None]] = [
     (flattened_single_feature, "flattened single feature", ["input_sequence", "dense", "conv1d"]),
     (mean_of_fixed, "mean over fixed length", None),
     (columns_of_sequence, "columns of a sequence", ["input_sequence", "dense", "simplernn"]),
+    (last_of_stacked_states, "states of stacked layers", ["input_sequence", "lstm", "lstm", "dense", "dense"]),
     (dynamic_reshape, "dynamic reshape", None),
 ]
 
@@ -254,9 +270,9 @@ def test_sums_of_empty_sequences(build: Build, tmp_path) -> None:
     agree(build(Net(5)), tmp_path / "net.json", steps=0)
 
 
-def embedding(b: Net, *, columns: list[int], order: list[str], width: int = 4, through_tanh: bool = False) -> ir.Model:
-    """Columns of a sequence looked up in tables [6, 2] and joined with others, in `order`: "0" a column, "e0" a look-up."""
-    x = b.sequence(width)
+def embedding(b: Net, columns: list[int], order: list[str]) -> ir.Model:
+    """Columns of a sequence looked up in tables [6, 2] and joined, in `order`: "0" a column, "e0" its look-up."""
+    x = b.sequence()
     tables = {c: b.normal(6, 2) for c in columns}
 
     def part(name: str) -> ir.Value:
@@ -264,8 +280,7 @@ def embedding(b: Net, *, columns: list[int], order: list[str], width: int = 4, t
         if name.startswith("e"):
             index = b.op("Gather", x, b.constant(np.array(column), "i"), axis=2)
             return b.op("Gather", tables[column], b.op("Cast", index, to=ir.DataType.INT64), axis=0)
-        value = b.op("Slice", x, b.ints(column), b.ints(column + 1), b.ints(2))
-        return b.op("Tanh", value) if through_tanh else value
+        return b.op("Slice", x, b.ints(column), b.ints(column + 1), b.ints(2))
 
     parts = [part(name) for name in order]
     joined = b.op("Concat", *parts, axis=-1) if len(parts) > 1 else parts[0]
@@ -286,7 +301,7 @@ def embedding(b: Net, *, columns: list[int], order: list[str], width: int = 4, t
     ids=["last", "alone", "first", "two", "swapped", "twice"],
 )
 def test_embedding_whatever_the_column(columns: list[int], order: list[str], tmp_path) -> None:
-    model = embedding(Net(), columns=columns, order=order)
+    model = embedding(Net(), columns, order)
     path = tmp_path / "net.json"
     data = written(model, path)
     tables = [sublayer for layer in data["layers"] for sublayer in layer.get("sublayers", [])]
@@ -326,6 +341,21 @@ def masked(b: Net) -> ir.Model:
     every = b.op("Transpose", b.op("Squeeze", every, b.ints(1)), perm=[1, 0, 2])
     spread = b.block(blocks.spread_steps(), every, slot)[0]
     return b.done(b.op("Tanh", spread), b.op("Squeeze", last, b.ints(0)), widths=[UNITS, UNITS])
+
+
+def masked_deep_set(b: Net) -> ir.Model:
+    """Keras's Masking without a recurrent layer: masked steps become zeros."""
+    x = b.sequence()
+    differs = b.op("Cast", b.op("Not", b.op("Equal", x, b.number(-99.0))), to=6)
+    keep = b.op("Cast", b.op("ReduceMax", differs, b.ints(-1), keepdims=0), to=9)
+    x = b.op("Where", b.op("Unsqueeze", keep, b.ints(-1)), x, b.number(0.0))
+    return b.done(b.op("ReduceSum", b.op("Relu", b.op("MatMul", x, b.normal(4, 3))), b.ints(1), keepdims=0))
+
+
+def test_masks_without_recurrent_layers_too(tmp_path) -> None:
+    with pytest.warns(Notice, match="has no masks"):
+        data = agree(masked_deep_set(Net()), tmp_path / "net.json")
+    assert kinds(data) == ["input_sequence", "dense", "sum"]
 
 
 def test_masks_are_dropped_with_a_notice(tmp_path) -> None:
