@@ -67,7 +67,7 @@ class Walk:
                 self._node(node)
         for value, output in zip(self.graph.outputs, self.interface.outputs, strict=True):
             self._guard(f"output {safe_text(output.name)}", partial(self._output, value, output))
-        return self.reasons
+        return list(dict.fromkeys(self.reasons))  # one layer may hold several equal nodes
 
     def _guard(self, who: str, action: Callable[[], None]) -> None:
         try:
