@@ -42,6 +42,7 @@ def read(
     path = Path(path)
     importer = plugins.importer(format or plugins.detect(path))
     model = importer.read(path, options)
+    model.graph.name = path.name  # what refusals and the written file call the model
     if interface is not None:
         attach(model, interface if isinstance(interface, Interface) else load_interface(Path(interface)))
     elif (record := Interface.of(model)).invented:

@@ -6,6 +6,7 @@ Blocks of domain `modelhub` stay as calls; every other function is dissolved.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import onnx_ir as ir
@@ -43,7 +44,13 @@ def inline_all(model: ir.Model) -> ir.Model:
 
 def infer_shapes(model: ir.Model) -> None:
     """Fill in shapes and dtypes where ONNX's inference can tell them; what it cannot tell stays unknown."""
-    common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    log = logging.getLogger("onnx_ir.passes.common.shape_inference")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # it prints a traceback where it gives up
+    try:
+        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    finally:
+        log.setLevel(level)
 
 
 def const(value: ir.Value | None) -> ir.TensorProtocol | None:
