@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelhub import __version__, plugins
-from modelhub.convert import load_interface, read
+from modelhub.conversion import load_interface, read
 from modelhub.equivalence.compare import compare, noise_of, tolerance
 from modelhub.equivalence.parties import Side, graph_side, load_side
 from modelhub.equivalence.probes import Probe, Progress, probes

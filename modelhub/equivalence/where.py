@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelhub import plugins
-from modelhub.convert import read
+from modelhub.conversion import read
 from modelhub.errors import ModelhubError, Notice
 from modelhub.graph.interface import Interface
 from modelhub.protocols import WriteOptions
