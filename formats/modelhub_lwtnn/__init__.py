@@ -46,6 +46,7 @@ class Exporter:
     """Writes lwtnn JSON; `options.form` is "graph" or "sequential"."""
 
     suffix = ".json"
+    forms = ("graph", "sequential")
 
     def write(self, model: ir.Model, path: Path, options: WriteOptions) -> None:
         """Write `model` to `path`. Raises `Unsupported` with everything lwtnn cannot say."""

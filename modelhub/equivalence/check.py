@@ -137,7 +137,7 @@ def _run(report: Report, sides: list[Side], every: list[Probe], progress: Progre
             answers = {side.party.role: side.run(probe.arrays, lenient=probe.length == 0) for side in sides}
         except Inconclusive as error:
             if probe.length == 0:
-                report.skipped.append(f"{probe.name}, sequences of length 0: {error}")
+                report.skipped.append(f"{probe.name} at length 0: {error}")
             else:
                 for pair in pairs:
                     pair.leg.missing = pair.leg.missing or str(error)
