@@ -33,6 +33,10 @@ class Affine:
             return Affine(self.offset + other.offset, other.scale, other.shift)
         return Affine(self.offset, self.scale * other.scale, (self.shift + other.offset) * other.scale + other.shift)
 
+    def only_scales(self) -> bool:
+        """Whether nothing is added: such a layer goes into the weights after it without loss of digits."""
+        return not self.offset.any() and not self.shift.any()
+
     def without_shift(self) -> tuple[Array, Array] | None:
         """Offset and scale of the same function as (x + offset) * scale; None where a scale of 0 forbids it."""
         with np.errstate(all="ignore"):

@@ -23,6 +23,8 @@ def join(first: Layer | None, then: Layer | None) -> Layer | None:
     """The one layer that does `first` and `then`, None where lwtnn has none."""
     if isinstance(first, Affine) and isinstance(then, Affine):
         return first.plus(then)
+    if isinstance(first, Affine) and isinstance(then, Dense) and then.weights is not None and first.only_scales():
+        return replace(then, weights=then.weights * first.scale)
     if not isinstance(first, Dense | Conv1d) or first.activation != LINEAR:
         return None
     activation = only_activation(then)
