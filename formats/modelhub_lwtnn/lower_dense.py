@@ -152,8 +152,9 @@ def multiply(op: Op) -> Record:
 def _swish(op: Op, x: Record, gate: Record) -> float | None:
     """The alpha for which `gate` is sigmoid(alpha x), if there is one."""
     activation = only_activation(op.layer(gate))
-    if activation != Activation("sigmoid") or gate.columns is not None or gate.axes != x.axes or x.columns is not None:
+    if activation != Activation("sigmoid") or gate.columns is not None or gate.axes != x.axes:
         return None
+    x = op.whole(x)
     (argument,) = op.steps[gate.step].sources
     if argument == x.step:
         return 1.0

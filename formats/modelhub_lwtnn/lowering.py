@@ -56,6 +56,7 @@ class Walk:
         self.batch: int | None = None
         self.reasons: list[str] = []
         self.live: set[ir.Node] = set()
+        self.chosen: dict[tuple[int, bool, tuple[int, ...]], int] = {}
 
     def run(self) -> list[str]:
         """Fill the draft; what was refused."""
@@ -162,9 +163,13 @@ class Walk:
         width = self.draft.steps[record.step].width
         if record.columns is None or record.columns == tuple(range(width)):
             return replace(record, columns=None)
-        matrix = np.zeros((len(record.columns), width))
-        matrix[range(len(record.columns)), record.columns] = 1.0
-        return self.pointwise(replace(record, columns=None), Dense(matrix, None, LINEAR), "columns")
+        key = (record.step, record.sequence, record.columns)
+        if key not in self.chosen:
+            matrix = np.zeros((len(record.columns), width))
+            matrix[range(len(record.columns)), record.columns] = 1.0
+            whole = self.pointwise(replace(record, columns=None), Dense(matrix, None, LINEAR), "columns")
+            self.chosen[key] = whole.step
+        return replace(record, step=self.chosen[key], columns=None)
 
     def pointwise(self, record: Record, layer: Layer, origin: str) -> Record:
         """`layer` on a vector, or on every step of a sequence. Its width may be another, the axes stay."""
