@@ -128,7 +128,7 @@ TABLE |= {
 
 
 def _quotient(t: Translation, c: Call) -> Result:
-    """A / b of two sizes: a number that is computed when the network runs."""
+    """The quotient a / b of two sizes: a number that is computed when the network runs."""
     a, b = (t.operand(c.get(name), FLOAT64) for name in list(c.node.args)[:2])
     return t.op("Div", a, b, shape=())
 

@@ -11,6 +11,7 @@ import numpy as np
 from modelhub_torch.call import Call
 from modelhub_torch.operators_pointwise import BOOL, binary
 from modelhub_torch.operators_reduce import reduce
+from modelhub_torch.operators_shape import LARGEST
 from modelhub_torch.sizes import Size, add, floordiv
 from modelhub_torch.translate import Tensor, Translation, aten
 from modelhub_torch.views import transpose
@@ -46,7 +47,7 @@ def _gemm(
 
 @aten("linear.default")
 def linear(t: Translation, c: Call) -> Tensor:
-    """X · weightᵀ + bias over the last axis; weight is [out, in]."""
+    """Gives x · weightᵀ + bias over the last axis; weight is [out, in]."""
     x, weight, bias = c.tensor("input"), c.tensor("weight"), c.optional("bias")
     if weight.rank != 2 or x.rank < 1:
         raise c.refuse("the weight must be a matrix")
@@ -155,6 +156,8 @@ def _layer_norm(t: Translation, c: Call) -> Tensor:
         t.counts(*x.shape[-len(axes) :])
         raise c.refuse("the normalised axes do not fit the tensor")
     if weight is None:
+        if math.prod(axes) > LARGEST:
+            raise c.refuse("so many normalised entries are not known")
         weight = t.constant(np.ones(axes, x.dtype), "scale")
     return t.op("LayerNormalization", x, weight, bias, shape=x.shape, axis=-len(axes), epsilon=c.number("eps", 1e-5))
 
@@ -173,7 +176,7 @@ def native_layer_norm(t: Translation, c: Call) -> list[Tensor | None]:
 
 @aten("rms_norm.default")
 def rms_norm(t: Translation, c: Call) -> Tensor:
-    """X / sqrt(mean(x²) + eps) · weight over the last axes."""
+    """Gives x / sqrt(mean(x²) + eps) · weight over the last axes."""
     x, weight = c.tensor("input"), c.optional("weight")
     axes = list(range(x.rank - len(c.integers("normalized_shape")), x.rank))
     eps = c.number("eps") if c.has("eps") else float(np.finfo(x.dtype).eps)
@@ -306,7 +309,7 @@ def _causal(t: Translation, rows: Size, columns: Size) -> Tensor:
 
 
 def _attention(t: Translation, c: Call) -> Tensor:
-    """Softmax(query · keyᵀ · scale + mask) · value, as `_scaled_dot_product_attention_math` of ATen computes it.
+    """Gives softmax(query · keyᵀ · scale + mask) · value, as `_scaled_dot_product_attention_math` of ATen computes it.
 
     A row that the mask forbids everywhere gives zeros (`_safe_softmax`).
     """

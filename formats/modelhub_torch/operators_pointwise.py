@@ -12,10 +12,6 @@ from modelhub_torch.translate import Operator, Tensor, Translation, Value, aten
 
 BOOL = np.dtype(np.bool_)
 
-# Selu's constants as ATen has them (aten/src/ATen/native/Activation.cpp), in full: ONNX's defaults are rounded.
-SELU_ALPHA = 1.6732632423543772848170429916717
-SELU_SCALE = 1.0507009873554804934193349852946
-
 
 def _unary(op_type: str) -> Operator:
     def unary(t: Translation, c: Call) -> Tensor:
@@ -56,6 +52,21 @@ def log1p(t: Translation, c: Call) -> Tensor:
     return t.op("Where", far, plain, exact, shape=x.shape, dtype=x.dtype)
 
 
+@aten("expm1.default")
+def expm1(t: Translation, c: Call) -> Tensor:
+    """Gives exp(x) - 1, exact for small x too: (u-1) · x / log(u) with u = exp(x) (Kahan; Higham 2002, section 1.14.1)."""
+    x = t.cast(c.tensor("self"), c.result())
+    one = t.scalar(1.0, x.dtype)
+    u = t.op("Exp", x, shape=x.shape)
+    less = t.op("Sub", u, one, shape=x.shape)
+    near = t.op("Equal", u, one, shape=x.shape, dtype=BOOL)
+    far = t.op("IsInf", t.op("Log", u, shape=x.shape), shape=x.shape, dtype=BOOL)
+    log = t.op("Where", near, one, t.op("Log", u, shape=x.shape), shape=x.shape, dtype=x.dtype)
+    exact = t.op("Div", t.op("Mul", less, x, shape=x.shape), log, shape=x.shape)
+    exact = t.op("Where", far, less, exact, shape=x.shape, dtype=x.dtype)
+    return t.op("Where", near, x, exact, shape=x.shape, dtype=x.dtype)
+
+
 @aten("rsqrt.default")
 def rsqrt(t: Translation, c: Call) -> Tensor:
     """1 / sqrt(x)."""
@@ -65,7 +76,7 @@ def rsqrt(t: Translation, c: Call) -> Tensor:
 
 @aten("square.default")
 def square(t: Translation, c: Call) -> Tensor:
-    """X · x."""
+    """Gives x · x."""
     x = c.tensor("self")
     return t.op("Mul", x, x, shape=x.shape)
 
@@ -89,7 +100,7 @@ def _scaled(t: Translation, c: Call, value: Value, dtype: np.dtype[Any]) -> Valu
 
 @aten("add.Tensor", "add.Scalar")
 def add(t: Translation, c: Call) -> Tensor:
-    """Self + alpha · other; the sum of truth values is their Or."""
+    """Gives self + alpha · other; the sum of truth values is their Or."""
     dtype = c.result()
     if dtype == BOOL:
         c.get("alpha")
@@ -99,7 +110,7 @@ def add(t: Translation, c: Call) -> Tensor:
 
 @aten("sub.Tensor", "sub.Scalar")
 def sub(t: Translation, c: Call) -> Tensor:
-    """Self - alpha · other."""
+    """Gives self - alpha · other."""
     return binary(t, "Sub", c.get("self"), _scaled(t, c, c.get("other"), c.result()), c.result())
 
 
@@ -111,20 +122,20 @@ def rsub(t: Translation, c: Call) -> Tensor:
 
 @aten("mul.Tensor", "mul.Scalar")
 def mul(t: Translation, c: Call) -> Tensor:
-    """Self · other; the product of truth values is their And."""
+    """Gives self · other; the product of truth values is their And."""
     dtype = c.result()
     return binary(t, "And" if dtype == BOOL else "Mul", c.get("self"), c.get("other"), dtype)
 
 
 @aten("div.Tensor", "div.Scalar", "true_divide.Tensor")
 def div(t: Translation, c: Call) -> Tensor:
-    """Self / other as floating-point numbers."""
+    """Gives self / other as floating-point numbers."""
     return binary(t, "Div", c.get("self"), c.get("other"), c.result())
 
 
 @aten("div.Tensor_mode", "div.Scalar_mode", "floor_divide.default")
 def div_rounded(t: Translation, c: Call) -> Tensor:
-    """Self / other, then rounded down ("floor") or towards zero ("trunc")."""
+    """Gives self / other, then rounded down ("floor") or towards zero ("trunc")."""
     mode = c.get("rounding_mode", None if "mode" in c.node.target else "floor")
     dtype = c.result()
     if not np.issubdtype(dtype, np.floating):
@@ -140,7 +151,7 @@ def div_rounded(t: Translation, c: Call) -> Tensor:
 
 @aten("pow.Tensor_Scalar", "pow.Tensor_Tensor", "pow.Scalar")
 def pow_(t: Translation, c: Call) -> Tensor:
-    """Self to the power of exponent; 2 and 1/2 as ATen computes them, by product and root."""
+    """Gives self to the power of exponent; 2 and 1/2 as ATen computes them, by product and root."""
     base, exponent, dtype = c.get("self"), c.get("exponent"), c.result()
     if exponent == 2:
         return binary(t, "Mul", base, base, dtype)
@@ -180,142 +191,6 @@ def clip(t: Translation, x: Tensor, low: Value, high: Value) -> Tensor:
     while bounds and bounds[-1] is None:
         bounds.pop()
     return t.op("Clip", x, *bounds, shape=x.shape) if bounds else x
-
-
-# Activations
-
-
-@aten("leaky_relu.default")
-def leaky_relu(t: Translation, c: Call) -> Tensor:
-    """X where x > 0, else negative_slope · x."""
-    x = c.tensor("self")
-    return t.op("LeakyRelu", x, shape=x.shape, alpha=c.number("negative_slope", 0.01))
-
-
-@aten("elu.default")
-def elu(t: Translation, c: Call) -> Tensor:
-    """Scale · (x where x > 0, else alpha · (exp(input_scale · x) - 1))."""
-    x = c.tensor("self")
-    alpha, scale, stretch = c.number("alpha", 1.0), c.number("scale", 1.0), c.number("input_scale", 1.0)
-    if stretch != 1:
-        raise c.refuse("input_scale other than 1 is not known")
-    if scale != 1:
-        return t.op("Selu", x, shape=x.shape, alpha=alpha, gamma=scale)
-    return t.op("Elu", x, shape=x.shape, alpha=alpha)
-
-
-@aten("selu.default")
-def selu(t: Translation, c: Call) -> Tensor:
-    """Elu with two fixed constants."""
-    x = c.tensor("self")
-    return t.op("Selu", x, shape=x.shape, alpha=SELU_ALPHA, gamma=SELU_SCALE)
-
-
-@aten("celu.default")
-def celu(t: Translation, c: Call) -> Tensor:
-    """Alpha · elu(x / alpha); ONNX's own Celu knows float32 alone."""
-    x, alpha = c.tensor("self"), c.number("alpha", 1.0)
-    if alpha == 1:
-        return t.op("Elu", x, shape=x.shape, alpha=1.0)
-    inner = t.op("Elu", binary(t, "Div", x, alpha, x.dtype), shape=x.shape, alpha=1.0)
-    return binary(t, "Mul", inner, alpha, x.dtype)
-
-
-@aten("silu.default")
-def silu(t: Translation, c: Call) -> Tensor:
-    """X · sigmoid(x), also called swish."""
-    x = c.tensor("self")
-    return t.op("Mul", x, t.op("Sigmoid", x, shape=x.shape), shape=x.shape)
-
-
-@aten("gelu.default")
-def gelu(t: Translation, c: Call) -> Tensor:
-    """X · Φ(x), exact or by its tanh form."""
-    x = c.tensor("self")
-    return t.op("Gelu", x, shape=x.shape, approximate=c.text("approximate", "none"))
-
-
-@aten("hardsigmoid.default")
-def hardsigmoid(t: Translation, c: Call) -> Tensor:
-    """relu6(x + 3) / 6."""
-    x = c.tensor("self")
-    return t.op("HardSigmoid", x, shape=x.shape, alpha=1 / 6, beta=0.5)
-
-
-@aten("hardswish.default")
-def hardswish(t: Translation, c: Call) -> Tensor:
-    """X · relu6(x + 3) / 6."""
-    x = c.tensor("self")
-    return t.op("Mul", x, t.op("HardSigmoid", x, shape=x.shape, alpha=1 / 6, beta=0.5), shape=x.shape)
-
-
-@aten("hardtanh.default")
-def hardtanh(t: Translation, c: Call) -> Tensor:
-    """X between min_val and max_val."""
-    return clip(t, c.tensor("self"), c.number("min_val", -1.0), c.number("max_val", 1.0))
-
-
-@aten("relu6.default")
-def relu6(t: Translation, c: Call) -> Tensor:
-    """X between 0 and 6."""
-    return clip(t, c.tensor("self"), 0.0, 6.0)
-
-
-def _softplus(t: Translation, x: Tensor) -> Tensor:
-    return t.op("Softplus", x, shape=x.shape)
-
-
-@aten("softplus.default")
-def softplus(t: Translation, c: Call) -> Tensor:
-    """log(1 + exp(beta · x)) / beta; x itself where beta · x > threshold (aten/src/ATen/native/Activation.cpp)."""
-    x, beta, threshold = c.tensor("self"), c.number("beta", 1.0), c.number("threshold", 20.0)
-    inner = x if beta == 1 else binary(t, "Mul", x, beta, x.dtype)
-    smooth = _softplus(t, inner)
-    if beta != 1:
-        smooth = binary(t, "Div", smooth, beta, x.dtype)
-    linear = binary(t, "Greater", inner, threshold, x.dtype, BOOL)
-    return t.op("Where", linear, x, smooth, shape=x.shape, dtype=x.dtype)
-
-
-@aten("log_sigmoid.default")
-def log_sigmoid(t: Translation, c: Call) -> Tensor:
-    """-softplus(-x)."""
-    x = c.tensor("self")
-    return t.op("Neg", _softplus(t, t.op("Neg", x, shape=x.shape)), shape=x.shape)
-
-
-@aten("softsign.default")
-def softsign(t: Translation, c: Call) -> Tensor:
-    """X / (1 + |x|)."""
-    x = c.tensor("self")
-    return t.op("Softsign", x, shape=x.shape)
-
-
-@aten("mish.default")
-def mish(t: Translation, c: Call) -> Tensor:
-    """X · tanh(softplus(x))."""
-    x = c.tensor("self")
-    return t.op("Mul", x, t.op("Tanh", _softplus(t, x), shape=x.shape), shape=x.shape)
-
-
-@aten("threshold.default")
-def threshold(t: Translation, c: Call) -> Tensor:
-    """X where x > threshold, else value."""
-    x = c.tensor("self")
-    above = binary(t, "Greater", x, c.get("threshold"), x.dtype, BOOL)
-    return t.op("Where", above, x, t.operand(c.get("value"), x.dtype), shape=x.shape, dtype=x.dtype)
-
-
-@aten("prelu.default", "_prelu_kernel.default")
-def prelu(t: Translation, c: Call) -> Tensor:
-    """X where x > 0, else weight · x; one weight for all, or one per entry of axis 1."""
-    x, weight = c.tensor("self"), c.tensor("weight")
-    if weight.rank == 1 and x.rank > 2 and weight.shape != (1,):
-        from modelhub_torch.views import reshape
-
-        weight = reshape(t, weight, (weight.shape[0], *[1] * (x.rank - 2)))
-    t.broadcast(x.shape, weight.shape)
-    return t.op("PRelu", x, weight, shape=x.shape)
 
 
 # Comparisons and choices
@@ -450,7 +325,7 @@ def nan_to_num(t: Translation, c: Call) -> Tensor:
 
 @aten("where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar")
 def where(t: Translation, c: Call) -> Tensor:
-    """Self where the condition holds, else other."""
+    """Gives self where the condition holds, else other."""
     condition, dtype = truth(t, c.tensor("condition")), c.result()
     a, b = t.operand(c.get("self"), dtype), t.operand(c.get("other"), dtype)
     return t.op("Where", condition, a, b, shape=t.broadcast(condition.shape, a.shape, b.shape), dtype=dtype)

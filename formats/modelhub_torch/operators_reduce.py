@@ -146,6 +146,26 @@ aten("softmax.int", "_softmax.default", "_safe_softmax.default")(_soft("Softmax"
 aten("log_softmax.int", "_log_softmax.default")(_soft("LogSoftmax"))
 
 
+@aten("argsort.default", "argsort.stable")
+def argsort(t: Translation, c: Call) -> Tensor:
+    """Where the entries stood before they were put in order."""
+    return _sorted(t, c)[1]
+
+
+@aten("cosine_similarity.default")
+def cosine_similarity(t: Translation, c: Call) -> Tensor:
+    """The product of two vectors, each divided by its length (at least eps) first (ATen: Distance.cpp)."""
+    a, b, eps = c.tensor("x1"), c.tensor("x2"), c.number("eps", 1e-8)
+    shape = t.broadcast(a.shape, b.shape)
+    axis = t.axis(shape, c.integer("dim", 1)) - len(shape)
+    units = []
+    for x in (a, b):
+        length = reduce(t, "ReduceL2", x, [axis + x.rank], keep=True)
+        units.append(binary(t, "Div", x, binary(t, "Max", length, eps, x.dtype), x.dtype))
+    whole = binary(t, "Mul", units[0], units[1], a.dtype)
+    return reduce(t, "ReduceSum", whole, [axis + whole.rank], keep=False)
+
+
 @aten("cumsum.default")
 def cumsum(t: Translation, c: Call) -> Tensor:
     """Sums up to each entry along an axis."""
@@ -168,9 +188,15 @@ def topk(t: Translation, c: Call) -> list[Tensor]:
     )
 
 
-@aten("sort.default")
+@aten("sort.default", "sort.stable")
 def sort(t: Translation, c: Call) -> list[Tensor]:
-    """All entries along an axis in order, and where they stood; equal entries keep their order in neither or both."""
+    """All entries along an axis in order, and where they stood."""
+    return _sorted(t, c)
+
+
+def _sorted(t: Translation, c: Call) -> list[Tensor]:
+    """TopK of all entries: among equal ones the earlier comes first."""
+    c.get("stable")
     x = c.tensor("self")
     axis = t.axis(x.shape, c.integer("dim", -1))
     t.mixes(x.shape[axis])

@@ -15,14 +15,18 @@ from modelhub_torch.views import reshape, resolve, transpose
 
 INT64 = np.dtype(np.int64)
 END = 2**63 - 1
+LARGEST = 1 << 24
+"""How many entries a constant may have that is made larger than it is stored."""
+MOST = 4096
+"""How many pieces an axis may be cut into."""
 
 
 def view_of(x: Tensor, result: Tensor) -> Tensor:
     """`result` marked as sharing the memory of `x` in torch."""
     if result is not x:
-        result.base = x
+        result.base = x.owner
         return result
-    return Tensor(x.shape, x.dtype, x.value, x.array, x.filled, x.wish, base=x)
+    return Tensor(x.shape, x.dtype, x.value, x.array, x.filled, x.wish, base=x.owner)
 
 
 # Nothing happens
@@ -157,16 +161,17 @@ def expand(t: Translation, c: Call) -> Tensor:
         return view_of(x, x)
     if x.filled is not None:
         return Tensor(tuple(shape), x.dtype, filled=x.filled)
-    if x.array is not None and all(isinstance(s, int) for s in shape):
+    if x.array is not None and isinstance(count := product(shape), int) and count <= LARGEST:
         repeated = np.broadcast_to(x.array, [s for s in shape if isinstance(s, int)])
-        return Tensor(tuple(shape), x.dtype, array=repeated, wish=x.wish, base=x)
+        return Tensor(tuple(shape), x.dtype, array=repeated, wish=x.wish, base=x.owner)
     return view_of(x, t.op("Expand", x, t.sizes(tuple(shape)), shape=tuple(shape)))
 
 
-@aten("repeat.default")
+@aten("repeat.default", "tile.default")
 def repeat(t: Translation, c: Call) -> Tensor:
     """The tensor laid several times along each axis."""
-    x, times = c.tensor("self"), c.sizes("repeats")
+    x, times = c.tensor("self"), c.sizes("dims" if "dims" in c.node.args else "repeats")
+    times = (*[1] * (x.rank - len(times)), *times)
     x = reshape(t, x, (*[1] * (len(times) - x.rank), *x.shape))
     shape = tuple(mul(s, n) for s, n in zip(x.shape, times, strict=True))
     t.mixes(*(s for s, n in zip(x.shape, times, strict=True) if n != 1))
@@ -239,7 +244,7 @@ def select(t: Translation, c: Call) -> Tensor:
         t.counts(x.shape[axis])
     shape = (*x.shape[:axis], *x.shape[axis + 1 :])
     if isinstance(index, int) and x.array is not None and -x.array.shape[axis] <= index < x.array.shape[axis]:
-        return Tensor(shape, x.dtype, array=np.take(x.array, index, axis), wish=x.wish, base=x)
+        return Tensor(shape, x.dtype, array=np.take(x.array, index, axis), wish=x.wish, base=x.owner)
     if isinstance(index, int):
         place = t.constant(np.array(index, np.int64), "index")
     else:
@@ -299,6 +304,8 @@ def _fixed(t: Translation, c: Call, x: Tensor, axis: int) -> int:
     if not isinstance(size, int):
         t.counts(size)
         raise c.refuse("cutting an axis of dynamic size is not known")
+    if size > MOST:
+        raise c.refuse(f"cutting an axis of more than {MOST} entries is not known")
     return size
 
 

@@ -129,17 +129,16 @@ class Program:
         parameters, inputs = reader.inputs(need(signature, "input_specs", list, where))
         calls = module.get("module_call_graph") or [{}]
         call = (calls[0] if isinstance(calls, list) and isinstance(calls[0], dict) else {}).get("signature") or {}
-        given = call.get("forward_arg_names") if isinstance(call, dict) else None
-        if isinstance(given, list) and len(given) == len(inputs) and all(isinstance(n, str) for n in given):
-            inputs = [UserInput(i.value, n) for i, n in zip(inputs, given, strict=True)]
+        inputs = _named(inputs, call.get("forward_arg_names") if isinstance(call, dict) else None)
         outputs = reader.outputs(need(signature, "output_specs", list, where))
         names = _output_names(call.get("out_spec") if isinstance(call, dict) else None, len(outputs))
         ranges = {
             str(k): (_bound(v.get("min_val")), _bound(v.get("max_val")))
-            for k, v in (data.get("range_constraints") or {}).items()
+            for k, v in need(data, "range_constraints", dict, where).items()
             if isinstance(v, dict)
         }
-        guards = [g for g in data.get("guards_code") or [] if isinstance(g, str)]
+        given = data.get("guards_code")
+        guards = [g for g in given if isinstance(g, str)] if isinstance(given, list) else []
         return cls(
             nodes, parameters, inputs, list(zip(outputs, names, strict=True)),
             metas, size_values, reader.hints, ranges, guards,
@@ -271,9 +270,11 @@ class _Reader:
             tag, value = self.one(spec, "an input of the program")
             key = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constant": "tensor_constant_name"}
             if tag in key:
-                parameters.append(Parameter(self.name(value.get("arg")), self.name(value, key[tag])))
+                parameters.append(
+                    Parameter(self.name(need(value, "arg", dict, self.where)), self.name(value, key[tag]))
+                )
             elif tag == "user_input":
-                kind, arg = self.one(value.get("arg"), "an input of the program")
+                kind, arg = self.one(need(value, "arg", dict, self.where), "an input of the program")
                 if kind == "as_none":
                     continue
                 if kind != "as_tensor":
@@ -292,7 +293,7 @@ class _Reader:
                     f"{self.where}: the program writes to its own state ({safe_text(tag)}); "
                     "export it in inference mode (model.eval()), without running statistics"
                 )
-            kind, arg = self.one(value.get("arg"), "an output of the program")
+            kind, arg = self.one(need(value, "arg", dict, self.where), "an output of the program")
             if kind == "as_none":
                 continue
             if kind != "as_tensor":
@@ -313,6 +314,13 @@ def _layer(stack: Any) -> str:
     return re.sub(r"[^\w.-]+", "_", path, flags=re.A)[:120].strip("_.")
 
 
+def _named(inputs: list[UserInput], names: Any) -> list[UserInput]:
+    """The inputs under the names of forward()'s arguments, where each is one tensor."""
+    if isinstance(names, list) and len(names) == len(inputs) and all(isinstance(n, str) and n for n in names):
+        inputs = [UserInput(i.value, n) for i, n in zip(inputs, names, strict=True)]
+    return [UserInput(i.value, re.sub(r"[^\w.-]+", "_", i.name)[:120] or "input") for i in inputs]
+
+
 def _output_names(spec: Any, count: int) -> list[str]:
     """Names for the outputs: the keys of a returned dict where there are any, else "output", "output_1", ..."""
     plain = [f"output_{i}" if i else "output" for i in range(count)]
@@ -326,7 +334,8 @@ def _output_names(spec: Any, count: int) -> list[str]:
     if len(paths) != count:
         return plain
     names = ["_".join(path) if path else default for path, default in zip(paths, plain, strict=True)]
-    return names if len(set(names)) == count and all(n.isprintable() and n for n in names) else plain
+    names = [re.sub(r"[^\w.-]+", "_", name)[:120] for name in names]
+    return names if len(set(names)) == count and all(names) else plain
 
 
 def _leaves(node: Any, path: list[str], depth: int) -> list[list[str]]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelhub.errors import UnreadableFile, Unsupported, notice, safe_text
 from modelhub_torch import (  # noqa: F401  (filling the table)
+    operators_activations,
     operators_create,
     operators_layers,
     operators_pointwise,
@@ -53,13 +54,17 @@ def read(path: Path) -> ir.Model:
 
 def translate(archive: Pt2, program: Program) -> tuple[ir.Model, frozenset[str]]:
     """The graph, and the symbols that stand where the file has the example's sizes."""
-    candidates = free_axes(program)
     reason: Clash | None = None
-    for free in candidates:
+    for free in free_axes(program):
         try:
-            return _Attempt(archive, program, free).run(), free
+            attempt = _Attempt(archive, program, free)
+            model = attempt.run()
         except Clash as clash:
             reason = clash
+            continue
+        if attempt.t.mixed:
+            notice(f"{archive.path.name} combines different events: its answers depend on which are asked together")
+        return model, free
     raise Unsupported(f"{archive.path}: {reason}")
 
 
@@ -237,7 +242,11 @@ class _Attempt:
         for name in _uses(node):
             self._load(name)
         call = Call(node, self.values, self.program.metas, self.where)
-        result = function(self.t, call)
+        try:
+            result = function(self.t, call)
+        except (ArithmeticError, AssertionError, LookupError, RecursionError, TypeError, ValueError) as error:
+            what = f"the arguments of {safe_text(node.name)} do not fit {safe_text(node.target)}"
+            raise UnreadableFile(f"{self.where}: {what} ({safe_text(error)})") from error
         leftover = call.leftover()
         if leftover:
             raise call.refuse(f"its argument {', '.join(map(safe_text, leftover))} is not known")

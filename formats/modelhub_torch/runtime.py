@@ -140,6 +140,8 @@ def _convert(program: Any, dtype: Any) -> None:
         if "_assert_tensor_metadata" in str(node.target):
             graph.erase_node(node)
             continue
+        if "rms_norm" in str(node.target) and "eps" not in node.kwargs and len(node.args) < 4:
+            node.kwargs = {**node.kwargs, "eps": torch.finfo(torch.float32).eps}  # its default would follow the dtype
         node.args = torch.fx.node.map_aggregate(node.args, lambda a: dtype if a in floats else a)
         node.kwargs = torch.fx.node.map_aggregate(node.kwargs, lambda a: dtype if a in floats else a)
     program.recompile()

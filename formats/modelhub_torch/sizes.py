@@ -62,6 +62,9 @@ class Expr:
 Size: TypeAlias = "int | Expr"
 
 
+_TERMS, _DEGREE = 256, 32
+
+
 def _terms(size: Size) -> dict[Monomial, int]:
     if isinstance(size, int):
         return {(): size} if size else {}
@@ -83,7 +86,7 @@ def symbol(name: str) -> Expr:
 
 
 def add(a: Size, b: Size) -> Size:
-    """A + b."""
+    """The sum a + b."""
     terms = _terms(a)
     for monomial, factor in _terms(b).items():
         terms[monomial] = terms.get(monomial, 0) + factor
@@ -91,10 +94,16 @@ def add(a: Size, b: Size) -> Size:
 
 
 def mul(a: Size, b: Size) -> Size:
-    """A · b."""
+    """The product a · b. Raises ValueError where it would be absurdly long."""
     terms: dict[Monomial, int] = {}
-    for left, x in _terms(a).items():
-        for right, y in _terms(b).items():
+    lefts, rights = _terms(a), _terms(b)
+    degree = max(map(len, lefts), default=0) + max(map(len, rights), default=0)
+    if len(lefts) * len(rights) > _TERMS or degree > _DEGREE:
+        raise ValueError("the expression is too long")
+    for left, x in lefts.items():
+        for right, y in rights.items():
+            if abs(x * y) >= 1 << 63:
+                raise ValueError("the number is too large")
             monomial = tuple(sorted((*left, *right), key=str))
             terms[monomial] = terms.get(monomial, 0) + x * y
     return _size(terms)
@@ -109,7 +118,7 @@ def product(sizes: Iterable[Size]) -> Size:
 
 
 def divide(a: Size, b: Size) -> Size | None:
-    """A / b where b is an integer or one term and divides every term of a; else None."""
+    """The quotient a / b where b is an integer or one term and divides every term of a; else None."""
     divisor = _terms(b)
     if len(divisor) != 1:
         return 1 if a == b and divisor else None
@@ -128,7 +137,7 @@ def divide(a: Size, b: Size) -> Size | None:
 
 
 def floordiv(a: Size, b: Size) -> Size:
-    """A // b."""
+    """The quotient a / b rounded down."""
     if isinstance(a, int) and isinstance(b, int) and b:
         return a // b
     exact = divide(a, b)
@@ -136,7 +145,7 @@ def floordiv(a: Size, b: Size) -> Size:
 
 
 def mod(a: Size, b: Size) -> Size:
-    """A % b."""
+    """The remainder of a / b."""
     if isinstance(a, int) and isinstance(b, int) and b:
         return a % b
     return 0 if divide(a, b) is not None else Expr((((Call("Mod", (a, b)),), 1),))

@@ -53,7 +53,7 @@ class Tensor:
     wish: str = "constant"
     """The name a constant would like to have."""
     base: Tensor | None = None
-    """The tensor whose memory this one shares in torch (views), for operators that write in place."""
+    """The tensor whose memory this one shares in torch (a view), which is no view itself."""
 
     @property
     def rank(self) -> int:
@@ -68,7 +68,7 @@ class Tensor:
     @property
     def owner(self) -> Tensor:
         """The tensor whose memory this is."""
-        return self if self.base is None else self.base.owner
+        return self if self.base is None else self.base
 
 
 Value: TypeAlias = "Tensor | Expr | int | float | bool | str | list[Value] | None"
@@ -104,6 +104,8 @@ class Translation:
         """The input and axis that each symbol is the size of."""
         self.merged: dict[str, Shape] = {}
         """The factors, slowest first, of every axis that a reshape merged from several (`views`), by its symbol."""
+        self.mixed = False
+        """Whether an operator combines different events, which a file with dynamic axes may do."""
         self._singles: dict[Size, ir.Value] = {}
         self._stored: dict[tuple[Any, ...], ir.Value] = {}
 
@@ -297,9 +299,11 @@ class Translation:
         return dim % rank
 
     def mixes(self, *sizes: Size) -> None:
-        """Say that an operator combines the entries of axes of these sizes: forbidden for events made dynamic."""
-        if BATCH in self.free and any(BATCH in self.names(size) for size in sizes):
-            raise Clash("an operator combines different events")
+        """Say that an operator combines the entries of axes of these sizes: a fault for events made dynamic."""
+        if any(BATCH in self.names(size) for size in sizes):
+            if BATCH in self.free:
+                raise Clash("an operator combines different events")
+            self.mixed = True
 
     def counts(self, *sizes: Size) -> None:
         """Say that an operator picks entries by number along axes of these sizes: forbidden where made dynamic."""
