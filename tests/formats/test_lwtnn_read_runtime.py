@@ -93,18 +93,23 @@ def test_it_follows_renamed_tensors(file):
     assert results["M"].shape == (2, 2, 1)
 
 
-def test_variables_and_labels_are_matched_by_name_where_all_are_known(file):
+def test_variables_are_matched_by_name_where_all_are_known(file):
     path = file(two_outputs())
     interface = Interface.of(read_model(path))
     jet, tracks = interface.inputs
+    turned = replace(interface, inputs=(tracks, replace(jet, features=jet.features[::-1])))
+    results = engine(path, turned)({"jet": JET[:, ::-1], "tracks": TRACKS})
+    assert results["swap"].tolist() == [[2.0, 1.0], [4.0, 3.0]]
+
+
+def test_outputs_and_labels_are_matched_by_name_where_all_are_known(file):
+    path = file(two_outputs())
+    interface = Interface.of(read_model(path))
     swap, *others = interface.outputs
-    turned = replace(
-        interface,
-        inputs=(tracks, replace(jet, features=jet.features[::-1])),
-        outputs=(*others, replace(swap, labels=("a", "b"))),
-    )
+    turned = replace(interface, outputs=(*others, replace(swap, labels=("a", "b"))))
     results = engine(path, turned)({"jet": JET, "tracks": TRACKS})
-    assert results["swap"].tolist() == [[2.0, 1.0], [4.0, 3.0]]  # x, y swapped on the way in and on the way out
+    assert results["swap"].tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert results["total"].tolist() == [[3.0], [7.0]]
 
 
 def test_the_file_does_its_own_scaling(file):
@@ -135,6 +140,21 @@ def test_a_sequence_output_is_found_under_its_plain_name(file):
     path = file(content)
     interface = replace(Interface.of(read_model(path)), outputs=(Output("each", ("e",), sequence=True),))
     assert engine(path, interface)({"jet": JET, "tracks": TRACKS})["each"].shape == (2, 2, 1)
+
+
+def test_one_name_asks_for_the_last_step_or_for_all(file):
+    content = two_outputs()
+    content["nodes"][4]["type"] = "sequence"
+    gate = {"weights": [1], "U": [1], "bias": [0]}
+    content["layers"][1] = {"architecture": "simplernn", "activation": "linear", "components": {"h": gate}}
+    content["outputs"] = {"memory": {"labels": ["m"], "node_index": 4}}
+    path = file(content)
+    record = Interface.of(read_model(path))
+    given = {"jet": JET, "tracks": TRACKS}
+    last = engine(path, replace(record, outputs=(Output("memory", ("m",)),)))(given)["memory"]
+    every = engine(path, replace(record, outputs=(Output("memory", ("m",), sequence=True),)))(given)["memory"]
+    assert last.tolist() == [[3.0], [7.0]]
+    assert every.tolist() == [[[1.0], [3.0]], [[3.0], [7.0]]]
 
 
 @pytest.mark.parametrize(
