@@ -5,6 +5,7 @@
     engine.py        a numpy evaluator by the engine's rules        (recurrent.py, activations.py)
     reader.py        the dataclasses into the common graph          (operators.py)
     writer.py        the common graph into the dataclasses
+    lwtnn.schema.json   a JSON Schema of the files, for everybody
 
 Importing this is cheap: everything is loaded when it is used.
 """
