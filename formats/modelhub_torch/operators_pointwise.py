@@ -54,7 +54,7 @@ def log1p(t: Translation, c: Call) -> Tensor:
 
 @aten("expm1.default")
 def expm1(t: Translation, c: Call) -> Tensor:
-    """Gives exp(x) - 1, exact for small x too: (u-1) · x / log(u) with u = exp(x) (Kahan; Higham 2002, section 1.14.1)."""
+    """Gives exp(x) - 1, exact for small x too: (u-1) · x / log(u), u = exp(x) (Higham 2002, section 1.14.1)."""
     x = t.cast(c.tensor("self"), c.result())
     one = t.scalar(1.0, x.dtype)
     u = t.op("Exp", x, shape=x.shape)
