@@ -15,7 +15,7 @@ from modelhub_keras.config import Layer, Network, parse_network
 from modelhub_keras.hdf5 import SIGNATURE, Hdf5
 from modelhub_keras.weights import Weights, named, paths
 
-__all__ = ["WEIGHTS", "KerasFile", "open_file"]
+__all__ = ["WEIGHTS", "KerasFile", "architecture", "open_file"]
 
 WEIGHTS = "model.weights.h5"
 """The member of a `.keras` archive that holds the weights."""
@@ -29,6 +29,7 @@ class KerasFile:
     """A file once it is open: the topology, and where the weights are."""
 
     where: str
+    config: dict[str, Any]
     network: Network
     weights: Weights
     version: tuple[int, ...]
@@ -78,6 +79,22 @@ def open_file(path: Path, weights: Path | None) -> Iterator[KerasFile]:
         raise UnreadableFile(f"{path}: neither a .keras archive, nor HDF5, nor JSON (begins with {safe_text(start)})")
 
 
+def architecture(path: Path) -> dict[str, Any]:
+    """The model configuration in a file of any kind."""
+    start = head(path, len(SIGNATURE))
+    if start[:2] == b"PK":
+        with Archive(path) as archive:
+            config = archive.json("config.json")
+    elif start == SIGNATURE:
+        with Hdf5(path, str(path)) as store:
+            config = parse_json((store.text("model_config") or "").encode(), f"{path}@model_config")
+    else:
+        config = _json(path)
+    if not isinstance(config, dict):
+        raise UnreadableFile(f"{path}: an architecture is a JSON object with class_name and config")
+    return config
+
+
 def _alone(path: Path, weights: Path | None, what: str) -> None:
     if weights is not None:
         raise UsageError(f"{path} is {what} and has its weights; leave --weights out")
@@ -97,18 +114,18 @@ def _opened(where: str, config: Any, store: Hdf5, root: str, said: Any) -> Keras
     if not isinstance(config, dict):
         raise UnreadableFile(f"{where}: an architecture is a JSON object with class_name and config")
     version = _version(said if said is not None else store.text("keras_version", root), config)
-    weights = named(store, root) or paths(store)
-    if weights is None:
-        raise UnreadableFile(f"{store.where}: no weights in any layout of Keras (neither layer_names nor layers)")
     said_backend = store.text("backend", root) or config.get("backend")
     try:
         network = parse_network(config, where)
     except RecursionError:
         raise UnreadableFile(f"{where}: nested too deeply") from None
+    weights = named(store, root) or paths(store, network)
+    if weights is None:
+        raise UnreadableFile(f"{store.where}: no weights in any layout of Keras (neither layer_names nor layers)")
     notices: list[str] = []
     precision = _precision(network, where, notices)
     backend = said_backend if isinstance(said_backend, str) else None
-    return KerasFile(where, network, weights, version, backend, precision, notices)
+    return KerasFile(where, config, network, weights, version, backend, precision, notices)
 
 
 def _version(said: Any, config: dict[str, Any]) -> tuple[int, ...]:

@@ -27,7 +27,8 @@ def multi_head_attention(step: Step, query: Tensor, *others: Tensor) -> list[Ten
     biased = options.flag("use_bias", default=True)
     for name in ("attention_axes", "output_shape", "key_shape", "query_shape", "value_shape", "flash_attention"):
         given = options.get(name, default=None)
-        if name in ("attention_axes", "output_shape") and given is not None:
+        usual = given is None or (name == "attention_axes" and given == [1])
+        if name in ("attention_axes", "output_shape") and not usual:
             step.refuse(f"uses {name} = {safe_text(given)}, which is not read")
     if options.get("use_gate", default=False):
         step.refuse("gates its attention, which is not read")

@@ -53,6 +53,8 @@ class Layer:
     """For messages: the layer's name, class and index."""
     network: Network | None = None
     calls: list[Call] = field(default_factory=list)
+    shared: int | None = None
+    """A number that layers which are one and the same have in common (Keras 3: `shared_object_id`)."""
     operation: bool = False
     """One of Keras 3's functions on tensors (`keras.ops`), which is no layer."""
 
@@ -94,11 +96,13 @@ def parse_layer(data: Any, index: int, where: str, depth: int, name: str | None 
     name = name if isinstance(name, str) and name else f"{kind.lower()}_{index}"
     place = f"{safe_text(name)} ({safe_text(kind)}, layer {index})"
     _trusted_class(data, place)
+    shared = data.get("shared_object_id")
+    shared = shared if isinstance(shared, int) else None
     if kind in NETWORKS:
         network = parse_network(data, f"{where}, {place}", depth + 1)
-        return Layer(name, kind, {}, place, network=network)
+        return Layer(name, kind, {}, place, network, shared=shared)
     config = _object(config, f"{where}, {place}")
-    return Layer(name, kind, config, place)
+    return Layer(name, kind, config, place, shared=shared)
 
 
 def _trusted_class(data: dict[str, Any], place: str) -> None:
@@ -123,8 +127,7 @@ def _functional(config: dict[str, Any], where: str, depth: int) -> Network:
         nodes = [node for node in _list(entry, "inbound_nodes", f"{where}, {layer.where}") if node]
         if any(isinstance(node, dict) and {"args", "kwargs"} <= set(node) for node in nodes):
             modern = True
-            # Keras 3 lists its functions on tensors among the layers; only layers have a `trainable`.
-            layer = replace(layer, operation=layer.network is None and "trainable" not in layer.config)
+            layer = replace(layer, operation=_is_operation(layer))
         _add(layers, layer, where).calls.extend(_call(node, f"{where}, {layer.where}") for node in nodes)
         if not nodes:
             layer.calls.append(Call([], {}))
@@ -136,6 +139,14 @@ def _functional(config: dict[str, Any], where: str, depth: int) -> Network:
     for layer in layers.values():
         layer.calls[:] = [Call(_from_zero(call.args, inside), _from_zero(call.kwargs, inside)) for call in layer.calls]
     return _settled(str(config.get("name", "model")), "Functional", layers, inputs, _from_zero(outputs, outside), where)
+
+
+def _is_operation(layer: Layer) -> bool:
+    """Whether this is one of Keras 3's functions on tensors, which it lists among the layers.
+
+    All layers have a `trainable`, but for SpatialDropout, which forgets it.
+    """
+    return layer.network is None and "trainable" not in layer.config and not layer.kind.startswith("SpatialDropout")
 
 
 def _sequential(config: Any, where: str, depth: int) -> Network:

@@ -40,6 +40,7 @@ class Hdf5:
     def __init__(self, source: Path | bytes, where: str) -> None:
         self.where = where
         self._left = LIMITS.expanded
+        self._read: dict[str, NDArray[Any]] = {}
         if isinstance(source, Path):
             head(source, 1)
         opened = io.BytesIO(source) if isinstance(source, bytes) else source
@@ -100,14 +101,16 @@ class Hdf5:
         return None if found is None else "".join(found)
 
     def array(self, path: str, shape: tuple[int, ...]) -> NDArray[Any]:
-        """The dataset at `path` in native byte order, refused unless it has `shape`."""
+        """The dataset at `path`, refused unless it has `shape`; one array for all readers, so not to be changed."""
         dataset = self._dataset(path)
         have = self.shape(path)
         if have != shape:
             raise self._error(path, f"has shape {list(have)}, the architecture asks for {list(shape)}")
-        self._check_storage(dataset, path)
-        data = self._guard(lambda: np.asarray(dataset[()]), path)
-        return data.astype(data.dtype.newbyteorder("="))
+        if path not in self._read:
+            self._check_storage(dataset, path)
+            data = self._guard(lambda: np.asarray(dataset[()]), path)
+            self._read[path] = data.astype(data.dtype.newbyteorder("="))
+        return self._read[path]
 
     def _check_storage(self, dataset: h5py.Dataset, path: str) -> None:
         dtype = self._guard(lambda: dataset.dtype, path)

@@ -60,17 +60,61 @@ def _folded(op_type: str) -> Callable[..., Tensor]:
     return function
 
 
-def _of_all(op_type: str) -> Callable[..., Tensor]:
+def _extreme(op_type: str) -> Callable[..., Tensor]:
+    """Maximum or Minimum. Since Keras 3.4 a masked step of one input leaves the choice to the others."""
+
     def function(step: Step, *xs: Tensor) -> Tensor:
-        return _elementwise(step, xs, lambda values: step.b.op(op_type, *values))
+        if step.version < OR_SINCE or all(x.mask is None for x in xs):
+            return _elementwise(step, xs, lambda values: step.b.op(op_type, *values))
+        _same_rank(step, xs)
+        b = step.b
+        keeps = [None if x.mask is None else _wide(step, x.mask) for x in xs]
+
+        def combine(values: list[ir.Value]) -> ir.Value:
+            now, kept = values[0], keeps[0]
+            for value, keep in zip(values[1:], keeps[1:], strict=True):
+                other = value if keep is None else b.op("Where", keep, value, now)
+                now = now if kept is None else b.op("Where", kept, now, other)
+                kept = None if kept is None or keep is None else b.op("Or", kept, keep)
+                now = b.op(op_type, now, other)
+            return now
+
+        return _elementwise(step, xs, combine)
 
     return function
 
 
+def _same_rank(step: Step, xs: Sequence[Tensor]) -> None:
+    if any(x.rank != 3 for x in xs):
+        step.refuse("joins masked sequences with tensors of other ranks")
+
+
+@layer("Multiply", masks="own", many=True)
+def multiply(step: Step, *xs: Tensor) -> Tensor:
+    """The product. Since Keras 3.4 a masked step counts as 1, or as 0 where every input is masked."""
+    if step.version < OR_SINCE or all(x.mask is None for x in xs):
+        product: Tensor = _folded("Mul")(step, *xs)
+        return product
+    _same_rank(step, xs)
+    b = step.b
+    ones = [
+        x if x.mask is None else replace(x, value=b.op("Where", _wide(step, x.mask), x.value, step.scalar(1.0)))
+        for x in xs
+    ]
+    product = _folded("Mul")(step, *ones)
+    if product.mask is None:
+        return product
+    return replace(product, value=b.op("Where", _wide(step, product.mask), product.value, step.scalar(0.0)))
+
+
+def _wide(step: Step, mask: ir.Value) -> ir.Value:
+    """A mask [N, T] as [N, T, 1]."""
+    return step.b.op("Unsqueeze", mask, step.b.ints(2))
+
+
 add = layer("Add", masks="own", many=True)(_folded("Add"))
-multiply = layer("Multiply", masks="own", many=True)(_folded("Mul"))
-maximum = layer("Maximum", masks="own", many=True)(_of_all("Max"))
-minimum = layer("Minimum", masks="own", many=True)(_of_all("Min"))
+maximum = layer("Maximum", masks="own", many=True)(_extreme("Max"))
+minimum = layer("Minimum", masks="own", many=True)(_extreme("Min"))
 
 
 @layer("Subtract", masks="own", many=True)

@@ -112,7 +112,7 @@ def _part(times: int) -> Callable[[int], int]:
 
 
 def _padded(step: Step, x: Tensor, axes: int) -> Tensor:
-    first = int(axes > 1 and channels_first(step))
+    first = int(channels_first(step))
     sides = _sides(step, "padding", axes)
     shape = list(x.shape)
     before, after = [0] * x.rank, [0] * x.rank
@@ -127,7 +127,7 @@ def _padded(step: Step, x: Tensor, axes: int) -> Tensor:
 
 
 def _cropped(step: Step, x: Tensor, axes: int) -> Tensor:
-    first = int(axes > 1 and channels_first(step))
+    first = int(channels_first(step))
     shape, value = list(x.shape), x.value
     for place, (low, high) in enumerate(_sides(step, "cropping", axes)):
         axis = 1 + first + place
@@ -185,7 +185,7 @@ def cropping2d(step: Step, x: Tensor) -> Tensor:
 
 @layer("UpSampling1D", masks="none")
 def up_sampling1d(step: Step, x: Tensor) -> Tensor:
-    return _repeated(step, x, [step.options.whole("size", "length", default=2)], 0)
+    return _repeated(step, x, [step.options.whole("size", "length", default=2)], int(channels_first(step)))
 
 
 @layer("UpSampling2D", masks="none")

@@ -34,7 +34,7 @@ from modelhub_keras.weights import Weights
 if TYPE_CHECKING:
     from modelhub.protocols import ReadOptions
 
-__all__ = ["Walk", "read"]
+__all__ = ["Walk", "free_inputs", "read"]
 
 
 def read(path: Path, options: ReadOptions) -> ir.Model:
@@ -43,21 +43,31 @@ def read(path: Path, options: ReadOptions) -> ir.Model:
     Raises `UnreadableFile`, `Unsupported` naming each offending layer, or `UsageError` when the other file is missing.
     """
     with open_file(path, options.weights) as file:
-        try:
-            _refuse_strangers(file.network, file.where)
-            fixed: frozenset[str] = frozenset()
-            while True:
-                walk = Walk(file, fixed)
-                try:
-                    model = walk.model()
-                except NeedsLength as need:
-                    fixed |= need.inputs
-                    continue
-                for text in dict.fromkeys([*file.notices, *walk.notices]):
-                    notice(text)
-                return model
-        except RecursionError:
-            raise UnreadableFile(f"{file.where}: nested too deeply") from None
+        model, walk = _walked(file)
+    for text in dict.fromkeys([*file.notices, *walk.notices]):
+        notice(text)
+    return model
+
+
+def free_inputs(file: KerasFile) -> frozenset[str]:
+    """The sequence inputs of fixed length whose number of steps no layer needs."""
+    _, walk = _walked(file)
+    return walk.fixable - walk.fixed
+
+
+def _walked(file: KerasFile) -> tuple[ir.Model, Walk]:
+    """The graph, with only those numbers of steps fixed that a layer needs."""
+    fixed: frozenset[str] = frozenset()
+    try:
+        _refuse_strangers(file.network, file.where)
+        while True:
+            walk = Walk(file, fixed)
+            try:
+                return walk.model(), walk
+            except NeedsLength as need:
+                fixed |= need.inputs
+    except RecursionError:
+        raise UnreadableFile(f"{file.where}: nested too deeply") from None
 
 
 def _refuse_strangers(network: Network, where: str) -> None:

@@ -50,7 +50,9 @@ class Sweep:
 
 
 def _sweep(step: Step) -> Sweep:
+    """The layer's sweep; its arrays are those of its cell from here on."""
     options = step.options
+    step.all_weights = step.all_weights.part("cell")
     if options.flag("stateful", default=False):
         step.refuse("carries its state from one call to the next (stateful); train with stateful=False")
     return Sweep(
@@ -63,17 +65,20 @@ def _sweep(step: Step) -> Sweep:
 
 @layer("SimpleRNN", masks="own", many=True)
 def simple_rnn(step: Step, x: Tensor, *states: Tensor) -> list[Tensor]:
-    return _recurrent(step, x, states, _simple_cell(step, x), _sweep(step))
+    sweep = _sweep(step)
+    return _recurrent(step, x, states, _simple_cell(step, x), sweep)
 
 
 @layer("GRU", masks="own", many=True)
 def gru(step: Step, x: Tensor, *states: Tensor) -> list[Tensor]:
-    return _recurrent(step, x, states, _gru_cell(step, x), _sweep(step))
+    sweep = _sweep(step)
+    return _recurrent(step, x, states, _gru_cell(step, x), sweep)
 
 
 @layer("LSTM", masks="own", many=True)
 def lstm(step: Step, x: Tensor, *states: Tensor) -> list[Tensor]:
-    return _recurrent(step, x, states, _lstm_cell(step, x), _sweep(step))
+    sweep = _sweep(step)
+    return _recurrent(step, x, states, _lstm_cell(step, x), sweep)
 
 
 def _activations(step: Step) -> tuple[RecurrentActivation, RecurrentActivation]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -31,6 +31,9 @@ class Weights(Protocol):
 
         Raises `UnreadableFile` where the file holds more, fewer or differently shaped ones.
         """
+
+    def all(self) -> list[Array]:
+        """All arrays, as they are in the file."""
 
     def ranks(self) -> list[int]:
         """How many axes each array has, in order."""
@@ -65,6 +68,9 @@ class NamedWeights:
             return [self.file.array(by_role[role], shape) for role, shape in shapes.items()]
         return [self.file.array(path, shape) for (_, path), shape in zip(self.entries, shapes.values(), strict=True)]
 
+    def all(self) -> list[Array]:  # noqa: D102
+        return [self.file.array(path, self.file.shape(path)) for _, path in self.entries]
+
     def ranks(self) -> list[int]:  # noqa: D102
         return [len(self.file.shape(path)) for _, path in self.entries]
 
@@ -76,8 +82,8 @@ class NamedWeights:
             return NamedWeights(self.file, self.entries[half:])
         if name in ("cell", "layer"):
             return self
-        wanted = [name, name.removesuffix("_dense")]
-        return NamedWeights(self.file, [e for e in self.entries if any(w in e[0].split("/")[:-1] for w in wanted)])
+        folder = "attention_output" if name == "output_dense" else name.removesuffix("_dense")
+        return NamedWeights(self.file, [entry for entry in self.entries if entry[0].split("/")[-2:-1] == [folder]])
 
     def of(self, network: Network, layer: Layer) -> Weights:  # noqa: ARG002, D102
         if self.groups is not None:
@@ -126,6 +132,9 @@ def named(file: Hdf5, root: str) -> NamedWeights | None:
     return NamedWeights(file, [], groups)
 
 
+OLD_CONTAINER = "_layer_checkpoint_dependencies"
+
+
 @dataclass
 class PathWeights:
     """The layout of Keras 3: `layers/dense_1/vars/0`, where `dense_1` is the second Dense of its network.
@@ -135,6 +144,8 @@ class PathWeights:
 
     file: Hdf5
     path: str = ""
+    first: dict[int | None, str] = field(default_factory=dict)
+    """Where the layers lie that several networks share, by the number they have in common."""
 
     def take(self, shapes: Shapes) -> list[Array]:  # noqa: D102
         have = self.file.names(f"{self.path}/vars")
@@ -145,6 +156,10 @@ class PathWeights:
             )
         return [self.file.array(f"{self.path}/vars/{index}", shape) for index, shape in enumerate(shapes.values())]
 
+    def all(self) -> list[Array]:  # noqa: D102
+        places = [f"{self.path}/vars/{index}" for index in range(len(self.file.names(f"{self.path}/vars")))]
+        return [self.file.array(place, self.file.shape(place)) for place in places]
+
     def ranks(self) -> list[int]:  # noqa: D102
         count = len(self.file.names(f"{self.path}/vars"))
         return [len(self.file.shape(f"{self.path}/vars/{index}")) for index in range(count)]
@@ -152,18 +167,37 @@ class PathWeights:
     def part(self, name: str) -> Weights:  # noqa: D102
         for candidate in (f"{self.path}/{name}", f"{self.path}/_{name}"):
             if self.file.has(candidate):
-                return PathWeights(self.file, candidate)
-        return PathWeights(self.file, f"{self.path}/{name}")
+                return PathWeights(self.file, candidate, self.first)
+        return PathWeights(self.file, f"{self.path}/{name}", self.first)
 
     def of(self, network: Network, layer: Layer) -> Weights:  # noqa: D102
-        place = network.places[layer.name]
-        for container in ("layers", "_layer_checkpoint_dependencies"):
-            if self.file.has(f"{self.path}/{container}"):
-                return PathWeights(self.file, f"{self.path}/{container}/{place}")
-        return PathWeights(self.file, f"{self.path}/layers/{place}")
+        if layer.shared in self.first:
+            return PathWeights(self.file, self.first[layer.shared], self.first)
+        return PathWeights(self.file, f"{self.path}/{self.container}/{network.places[layer.name]}", self.first)
+
+    @property
+    def container(self) -> str:
+        """What the list of layers is called: Keras 2.12 and 2.13 had another name for it."""
+        return OLD_CONTAINER if self.file.has(f"{self.path}/{OLD_CONTAINER}") else "layers"
 
 
-def paths(file: Hdf5) -> PathWeights | None:
-    """The weights in a file of Keras 3, None where the file has no such layout."""
-    known = ("layers", "_layer_checkpoint_dependencies")
-    return PathWeights(file) if any(file.has(name) for name in known) else None
+def paths(file: Hdf5, network: Network) -> PathWeights | None:
+    """The weights of `network` in a file of Keras 3, None where the file has no such layout."""
+    if not file.has("layers") and not file.has(OLD_CONTAINER):
+        return None
+    weights = PathWeights(file)
+    waiting = [("", network)]
+    while waiting:  # depth first, in the order Keras saves: what is shared lies where it comes first
+        path, inner = waiting.pop()
+        folder = f"{path}/{PathWeights(file, path).container}"
+        nested = []
+        for layer in inner.layers.values():
+            place = f"{folder}/{inner.places.get(layer.name, '')}"
+            if layer.shared in weights.first:
+                continue
+            if layer.shared is not None:
+                weights.first[layer.shared] = place
+            if layer.network is not None:
+                nested.append((place, layer.network))
+        waiting += reversed(nested)
+    return weights
