@@ -200,6 +200,8 @@ def maxout(op: Op) -> Record:
     x, weight, bias = op.data(0), op.weights(1), op.weights(2)
     if weight is None or bias is None:
         raise Refusal("computes its weights from data; lwtnn has constant weights only. Write ONNX.")
+    if weight.ndim != 3 or bias.shape != (weight.shape[0], weight.shape[2]) or not bias.size:
+        raise Refusal(f"has matrices of shape {weight.shape} and biases of shape {bias.shape}")
     if x.axes[-1] != "feature" or weight.shape[1] != op.width(x):
         raise Refusal(f"has matrices for {weight.shape[1]} features, but gets {op.width(x)}")
     layer = Maxout(np.ascontiguousarray(weight.transpose(0, 2, 1)), bias)

@@ -133,7 +133,10 @@ class Walk:
             return
 
         def action() -> None:
-            result = rule.lower(Op(self, node))
+            try:
+                result = rule.lower(Op(self, node))
+            except (IndexError, TypeError, ValueError) as error:
+                raise Refusal(f"its inputs and attributes do not fit together ({safe_text(error)}).") from error
             results = result if isinstance(result, Sequence) else (result,)
             self.meanings.update(zip(node.outputs, results, strict=False))
 

@@ -32,10 +32,11 @@ STEPS = 5
 
 
 class Net(Builder):
-    """A builder in float64 with random weights."""
+    """A builder in float64 with random weights; its graphs are canonical, or as they were built if not `tidy`."""
 
-    def __init__(self, seed: int = 1) -> None:
+    def __init__(self, seed: int = 1, *, tidy: bool = True) -> None:
         super().__init__()
+        self.tidy = tidy
         self.random = np.random.default_rng(seed)
 
     def vector(self, width: int = 4, name: str = "x") -> ir.Value:
@@ -59,8 +60,8 @@ class Net(Builder):
         for i, value in enumerate(outputs):
             self.output(value, f"y{i}", None, "float64")
         model = self.finish()
-        canonical(model)
-        for i, value in enumerate(model.graph.outputs):
+        canonical(inferred := model if self.tidy else model.clone())
+        for i, value in enumerate(inferred.graph.outputs):
             dims = list(value.shape) if value.shape is not None else ["N", widths[i]]
             labels = tuple(f"label_{k}" for k in range(widths[i] if widths else dims[-1]))
             records.append(Output(f"y{i}", labels, sequence=len(dims) == 3))

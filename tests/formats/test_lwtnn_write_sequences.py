@@ -387,3 +387,9 @@ def test_fixed_length_is_told(tmp_path) -> None:
 def test_late_layers_tell_the_release(build: Build, version: str, tmp_path) -> None:
     with pytest.warns(Notice, match=f"needs lwtnn {version} or later"):
         written(build(Net()), tmp_path / "net.json")
+
+
+@pytest.mark.parametrize("build", [c[0] for c in CASES], ids=[c[1] for c in CASES])
+def test_graphs_that_nobody_tidied(build: Build, tmp_path) -> None:
+    """No pass of the hub is needed: Constant nodes, no-ops and MatMul with Add are understood."""
+    agree(build(Net(4, tidy=False)), tmp_path / "net.json")
