@@ -108,13 +108,13 @@ def parse_layer(data: Any, index: int, where: str, depth: int, name: str | None 
 def _trusted_class(data: dict[str, Any], place: str) -> None:
     """Refuse a class that is only a namesake of one of Keras's own."""
     registered, module = data.get("registered_name"), data.get("module")
-    stranger = isinstance(registered, str) and ">" in registered
-    if isinstance(module, str) and not MODULES.fullmatch(module):
-        stranger = True
-    if stranger:
+    stranger = module if isinstance(module, str) and not MODULES.fullmatch(module) else None
+    if stranger is None and isinstance(registered, str) and ">" in registered:
+        stranger = registered
+    if stranger is not None:
         raise Unsupported(
-            f"{place}: this class comes from {safe_text(module or registered)}, not from Keras; "
-            f"what it does is in no file. Bring the model as ONNX"
+            f"{place}: this class comes from {safe_text(stranger)}, not from Keras; what it does is in no file. "
+            f"Bring the model as ONNX"
         )
 
 

@@ -154,7 +154,7 @@ class Hdf5:
         if kind.kind != "S" and h5py.check_string_dtype(kind) is None:
             raise self._error(where, f"holds {safe_text(kind)}, not text")
         values = np.asarray(self._guard(lambda: item.attrs[name], where)).ravel()
-        return self._guard(lambda: [v.decode() if isinstance(v, bytes) else str(v) for v in values], where)
+        return self._guard(lambda: [v.decode() if isinstance(v, bytes) else _utf8(str(v)) for v in values], where)
 
     def _dataset(self, path: str) -> h5py.Dataset:
         found = self._at(path)
@@ -193,6 +193,11 @@ class Hdf5:
 
     def _error(self, path: str, problem: str) -> UnreadableFile:
         return UnreadableFile(f"{self.where}{f', {safe_text(path, 200)}' if path else ''}: {problem}")
+
+
+def _utf8(text: str) -> str:
+    """`text`, which must be UTF-8: h5py hands on stray bytes as lone surrogates."""
+    return text.encode().decode()
 
 
 @contextmanager
