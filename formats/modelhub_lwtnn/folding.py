@@ -11,12 +11,12 @@ from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 
-from modelhub.graph.interface import Feature
+from modelhub.graph.interface import Feature, Output
 from modelhub_lwtnn import schema
 from modelhub_lwtnn.draft import LINEAR, Affine, Default, Draft, Entrance, Layer, Step, only_activation
 from modelhub_lwtnn.schema import Array, Conv1d, Dense, GraphNetwork, Group, Node, Normalization, OutputNode
 
-__all__ = ["evaluations", "finite", "fold", "join", "network"]
+__all__ = ["answered", "evaluations", "finite", "fold", "join", "network"]
 
 
 def join(first: Layer | None, then: Layer | None) -> Layer | None:
@@ -174,14 +174,19 @@ def network(draft: Draft) -> GraphNetwork:
             number = index.setdefault((_content(layer), draft.steps[step.sources[0]].width), len(layers))
             layers.extend([layer] if number == len(layers) else [])
         nodes.append(Node(step.kind, step.sources, layer=number))
-    vectors = {(f"{o.name}_steps", o.labels, number) for o, number in draft.outputs if not o.sequence}
-    outputs = {
-        output.name: OutputNode(output.labels, number)
-        for output, number in draft.outputs
-        # A `sequence` node answers as vector and as sequence under one name; the reader tells both (wiring.answers).
-        if not output.sequence or (output.name, output.labels, number) not in vectors
-    }
+    outputs = {output.name: OutputNode(output.labels, number) for output, number in answered(draft)}
     return GraphNetwork(tuple(groups["input"]), tuple(groups["input_sequence"]), tuple(nodes), tuple(layers), outputs)
+
+
+def answered(draft: Draft) -> list[tuple[Output, int]]:
+    """The outputs a file needs: without all steps of a layer whose last step is an output of the same name.
+
+    A `sequence` node answers both under one name, which the reader tells as two, `y` and `y_steps` (wiring.answers).
+    """
+    vectors = {
+        (f"{output.name}_steps", output.labels, number) for output, number in draft.outputs if not output.sequence
+    }
+    return [(o, number) for o, number in draft.outputs if not o.sequence or (o.name, o.labels, number) not in vectors]
 
 
 def _spell(layer: Layer) -> schema.Layer:

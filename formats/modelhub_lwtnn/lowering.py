@@ -66,7 +66,7 @@ class Walk:
         self.batch: int | None = None
         self.reasons: list[str] = []
         self.live: set[ir.Node] = set()
-        self.chosen: dict[tuple[int, bool, tuple[int, ...]], int] = {}
+        self.chosen: dict[tuple[int, tuple[int, ...]], int] = {}
 
     def run(self) -> list[str]:
         """Fill the draft; what was refused."""
@@ -177,7 +177,7 @@ class Walk:
         width = self.draft.steps[record.step].width
         if record.columns is None or record.columns == tuple(range(width)):
             return replace(record, columns=None)
-        key = (record.step, record.sequence, record.columns)
+        key = (record.step, record.columns)
         if key not in self.chosen:
             matrix = np.zeros((len(record.columns), width))
             matrix[range(len(record.columns)), record.columns] = 1.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from modelhub.errors import Unsupported, safe_text
 from modelhub_lwtnn.draft import Draft
-from modelhub_lwtnn.folding import network
+from modelhub_lwtnn.folding import answered, network
 from modelhub_lwtnn.schema import Conv1d, SequentialNetwork
 
 __all__ = ["sequential"]
@@ -35,23 +35,23 @@ def sequential(draft: Draft, what: str) -> SequentialNetwork:
 
 
 def _reasons(draft: Draft) -> list[str]:
-    """What keeps `draft` from being one chain: recurrent layers, then layers on vectors."""
+    """What keeps `draft` from being one chain: recurrent layers, then layers on vectors.
+
+    With one input, one output and no node that joins others, what is alive is a chain.
+    """
     reasons = []
     inputs = [step for step in draft.steps if step.entrance is not None]
     if len(inputs) != 1:
         reasons.append(f"has {len(inputs)} inputs, a sequential file one.")
-    if len(draft.outputs) != 1:
-        reasons.append(f"has {len(draft.outputs)} outputs, a sequential file one.")
-    for output, number in draft.outputs:
+    outputs = answered(draft)
+    if len(outputs) != 1:
+        reasons.append(f"has {len(outputs)} outputs, a sequential file one.")
+    for output, number in outputs:
         if output.sequence or draft.steps[number].kind == "input_sequence":
             reasons.append(f"output {safe_text(output.name)}: is a sequence; a sequential file gives vectors.")
-        if number != len(draft.steps) - 1 and len(draft.outputs) == 1:
-            reasons.append(f"output {safe_text(output.name)}: is not the end of the chain.")
-    for place, step in enumerate(draft.steps):
+    for step in draft.steps:
         if step.kind in ("concatenate", "add", "sum", "time_distributed"):
             reasons.append(f"{step.origin}: needs a node of type {step.kind}.")
         elif isinstance(step.layer, Conv1d):
             reasons.append(f"{step.origin}: LightweightRNN knows no convolutions.")
-        elif step.sources and step.sources != (place - 1,):
-            reasons.append(f"{step.origin}: does not take the result of the layer before.")
     return reasons

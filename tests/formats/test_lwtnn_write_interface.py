@@ -180,6 +180,8 @@ def test_last_step_and_all_steps_of_one_layer_are_one_output(tmp_path) -> None:
     Interface(told.inputs, outputs).store(model)
     path = tmp_path / "net.json"
     assert written(model, path)["outputs"] == {"y": {"labels": ["a", "b", "c"], "node_index": 1}}
+    assert written(model, path, "sequential")["outputs"] == ["a", "b", "c"]
+    written(model, path)
     again = Importer().read(path, ReadOptions())
     assert [(o.name, o.sequence) for o in Interface.of(again).outputs] == [("y", False), ("y_steps", True)]
 

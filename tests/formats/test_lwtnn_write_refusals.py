@@ -10,6 +10,7 @@ import pytest
 from lwtnn_writing import Build, Net, agree, written
 
 from modelhub.errors import Unsupported
+from modelhub.graph import blocks
 from modelhub.graph.interface import Feature, Input, Interface, Output
 
 pytestmark = pytest.mark.filterwarnings("ignore::modelhub.errors.Notice")
@@ -86,6 +87,18 @@ def half_default(b: Net, x: ir.Value) -> ir.Value:
     return b.op("Add", b.op("Relu", replaced), x)
 
 
+def gated_activation(b: Net, x: ir.Value) -> ir.Value:
+    transform, carry = b.op("Tanh", b.dense(x, 4, 4)), b.op("Relu", b.dense(x, 4, 4))
+    return b.block(blocks.highway(), x, transform, carry)[0]
+
+
+def weights_from_outside(b: Net, x: ir.Value) -> ir.Value:
+    """A default for a graph input is no constant: the caller may give another."""
+    weight = b.input("weight", ["N", 4], "float64")
+    weight.const_value = ir.tensor(np.ones((4, 4)), name="weight")
+    return b.op("MatMul", x, weight)
+
+
 REFUSED: list[tuple[Build, str]] = [
     (
         recurrent("GRU", linear_before_reset=1),
@@ -148,6 +161,20 @@ REFUSED: list[tuple[Build, str]] = [
     (
         on(lambda b, x: b.op("Mul", b.op("Tanh", x), b.op("Sigmoid", x))),
         "head (Mul): multiplies two computed tensors; lwtnn multiplies by constants only, or x by sigmoid(x). Write "
+        "ONNX.",
+    ),
+    (
+        on(lambda b, x: b.op("Mul", x, b.op("Sigmoid", b.op("Mul", x, b.number(1.0, 1.0, 2.0, 1.0))))),
+        "head (Mul): multiplies two computed tensors; lwtnn multiplies by constants only, or x by sigmoid(x). Write "
+        "ONNX.",
+    ),
+    (
+        on(gated_activation),
+        "head (Highway): does not get its two gates from dense layers of its input; lwtnn's does. Write ONNX.",
+    ),
+    (
+        on(weights_from_outside),
+        "head (MatMul): multiplies two computed tensors, as attention does; lwtnn has constant weights only. Write "
         "ONNX.",
     ),
     (
