@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,10 @@ if TYPE_CHECKING:
     from modelhub.graph.interface import Interface
     from modelhub.protocols import Engine, ReadOptions
 
-__all__ = ["Importer", "Runtime"]
+__all__ = ["BACKENDS", "Importer", "Runtime"]
+
+BACKENDS = ("tensorflow", "torch", "jax")
+"""What Keras 3 runs on, in the order in which we look for one."""
 
 
 class Importer:
@@ -41,9 +45,7 @@ class Runtime:
 
     def installed(self) -> bool:
         """Whether Keras and one of its backends are there."""
-        from modelhub_keras.runtime import installed
-
-        return installed()
+        return find_spec("keras") is not None and any(find_spec(name) is not None for name in BACKENDS)
 
     def load(self, path: Path, interface: Interface, precision: str, options: ReadOptions) -> Engine:
         """The model in `path` as Keras runs it, taking raw inputs."""

@@ -21,6 +21,7 @@ from modelhub_keras import (
     layers,  # noqa: F401
     merging,  # noqa: F401
     operations,
+    operations_shape,  # noqa: F401
     pooling,  # noqa: F401
     recurrent,  # noqa: F401
     tensorflow_operations,

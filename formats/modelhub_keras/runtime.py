@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelhub.errors import Inconclusive, ModelhubError, UnreadableFile, safe_text
+from modelhub_keras import BACKENDS
 from modelhub_keras.adapted import rebuild
 from modelhub_keras.archive import KerasFile, architecture, open_file
 from modelhub_keras.reader import free_inputs
@@ -32,14 +33,7 @@ if TYPE_CHECKING:
     from modelhub.graph.interface import Interface
     from modelhub.protocols import Arrays, ReadOptions
 
-__all__ = ["KerasEngine", "installed", "load"]
-
-BACKENDS = ("tensorflow", "torch", "jax")
-
-
-def installed() -> bool:
-    """Whether Keras and a backend it can use are there, found without importing them."""
-    return find_spec("keras") is not None and any(find_spec(name) is not None for name in BACKENDS)
+__all__ = ["KerasEngine", "load"]
 
 
 def load(path: Path, interface: Interface, precision: str, options: ReadOptions) -> KerasEngine:
@@ -95,8 +89,7 @@ def _model(
     """
     problems: list[str] = []
     if file.version < (3,) and find_spec("tf_keras") is not None:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        library = import_module("tf_keras")
+        library = _import("tf_keras")
         try:
             return _loaded(library, path, precision, free, options), library, "tf_keras"
         except Exception as error:
@@ -132,13 +125,26 @@ def _changed_meaning(file: KerasFile) -> str | None:
 
 def _keras() -> Any:
     """Keras 3, with the backend the user chose, else one that is there."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if "keras" not in sys.modules and "KERAS_BACKEND" not in os.environ and find_spec("tensorflow") is None:
         os.environ["KERAS_BACKEND"] = next(name for name in BACKENDS if find_spec(name) is not None)
-    library = import_module("keras")
+    library = _import("keras")
     if not str(library.__version__).startswith("3"):
         raise Inconclusive(f"keras {library.__version__} is installed; the check needs Keras 3")
     return library
+
+
+def _import(name: str) -> Any:
+    """Import a library built on TensorFlow without the page of remarks its C++ part writes to stderr at start-up."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, not a file
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            return import_module(name)
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _loaded(library: Any, path: Path, precision: str, free: frozenset[str], options: ReadOptions) -> Any:
