@@ -26,15 +26,10 @@ class Importer:
     def recognises(self, path: Path) -> bool:
         """By the members of the zip archive or the magic number of older files; a broken `.pt2` by its suffix."""
         from modelhub.errors import UnreadableFile
-        from modelhub.files import Archive, head
         from modelhub_torch.archive import kind_of
 
-        start = head(path)
-        if not start.startswith(b"PK"):
-            return kind_of([], start) is not None
         try:
-            with Archive(path) as archive:
-                return kind_of(archive.names, start) is not None
+            return kind_of(path) is not None
         except UnreadableFile:
             return path.suffix.lower() in self.suffixes
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelhub.errors import UnreadableFile, Unsupported, safe_text
-from modelhub.files import Archive
+from modelhub.files import Archive, head
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
-__all__ = ["DTYPES", "Pt2", "as_int", "dtype_of", "kind_of", "need"]
+__all__ = ["DTYPES", "Hopeless", "Pt2", "as_int", "dtype_of", "kind_of", "need"]
 
 DTYPES = {
     1: "uint8",
@@ -57,11 +57,26 @@ _LEGACY_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
 _SPARE = 1 << 20
 
 
-def kind_of(names: list[str], start: bytes) -> str | None:
-    """What sort of torch file this is, from its member names (none for no zip) and first bytes; None for another's.
+class Hopeless(Unsupported):
+    """What torch's own exporter could not, or should not, translate either."""
+
+
+def kind_of(path: Path) -> str | None:
+    """What sort of torch file this is, from its member names or first bytes; None for another's file.
 
     "pt2", "pickled pt2" (torch 2.5 to 2.7), "torchscript", "save" (state_dict or whole module), "legacy save".
+    Raises `UnreadableFile` for a broken zip archive.
     """
+    start = head(path, 1024)
+    if start.startswith(_LEGACY_MAGIC):
+        return "legacy save"
+    if not start.startswith(b"PK"):
+        return None
+    with Archive(path) as archive:
+        names = archive.names
+    first = start[30 : 30 + int.from_bytes(start[26:28], "little")].decode("utf-8", "replace")
+    if len(first) < 900 and first not in names:  # the end is missing, and that of an archive inside was found
+        raise UnreadableFile(f"{path}: truncated: the directory at its end is not that of its beginning")
     bare = {name.partition("/")[2] for name in names}
     if "archive_format" in bare and any(name.startswith(("models/", "data/aotinductor/")) for name in bare):
         return "pt2"
@@ -71,7 +86,7 @@ def kind_of(names: list[str], start: bytes) -> str | None:
         return "torchscript"
     if "data.pkl" in bare and ("version" in bare or ".data/version" in bare):
         return "save"
-    return "legacy save" if start.startswith(_LEGACY_MAGIC) else None
+    return None
 
 
 _REFUSALS = {
@@ -112,21 +127,13 @@ class Pt2:
     """An opened `.pt2` archive: its program as parsed JSON, its tensors as read-only numpy views by name."""
 
     def __init__(self, path: Path) -> None:
-        from modelhub.files import head
-
         self.path = path
-        start = head(path)
-        if not start.startswith(b"PK"):
-            kind = kind_of([], start)
-            if kind is None:
-                raise UnreadableFile(f"{path}: not a torch file (a .pt2 file is a zip archive)")
-            raise Unsupported(f"{path} {_REFUSALS[kind]}")
-        self._zip = Archive(path)
-        kind = kind_of(self._zip.names, start)
+        kind = kind_of(path)
         if kind is None:
-            raise UnreadableFile(f"{path}: a zip archive, but not one that torch.export.save wrote")
+            raise UnreadableFile(f"{path}: not a file of torch's (a .pt2 file is a zip archive with a program in it)")
         if kind != "pt2":
-            raise Unsupported(f"{path} {_REFUSALS[kind]}")
+            raise (Unsupported if kind == "pickled pt2" else Hopeless)(f"{path} {_REFUSALS[kind]}")
+        self._zip = Archive(path)
         self.root, self.model = self._find_model()
         self._check_format()
         self.program: Any = self._zip.json(f"{self.root}models/{self.model}.json")
@@ -144,7 +151,7 @@ class Pt2:
             if rest.startswith("models/") and rest.endswith(".json"):
                 found.append((root + slash, rest[len("models/") : -len(".json")]))
         if not found:
-            raise Unsupported(f"{self.path} holds compiled code (AOTInductor) and no program; {WAY_OUT}")
+            raise Hopeless(f"{self.path} holds compiled code (AOTInductor) and no program; {WAY_OUT}")
         if len(found) > 1:
             names = ", ".join(safe_text(model) for _, model in found[:8])
             raise Unsupported(

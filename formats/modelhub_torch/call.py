@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from modelhub.errors import UnreadableFile, Unsupported, safe_text
-from modelhub_torch.archive import dtype_of
+from modelhub_torch.archive import Hopeless, dtype_of
 from modelhub_torch.program import Argument, DType, Meta, Node, Ref, SizeRef
 from modelhub_torch.sizes import Expr
 from modelhub_torch.translate import Shape, Tensor, Value
@@ -139,8 +139,15 @@ class Call:
 
     def refuse(self, why: str) -> Unsupported:
         """An error that names this call."""
+        return Unsupported(self.where, [self._named(why)])
+
+    def training(self, why: str) -> Hopeless:
+        """An error for a call that trains, or draws lots, instead of only computing."""
+        return Hopeless(self.where, [self._named(f"{why}; export the model in inference mode (model.eval())")])
+
+    def _named(self, why: str) -> str:
         layer = f"{safe_text(self.node.layer)}: " if self.node.layer else ""
-        return Unsupported(self.where, [f"{layer}{safe_text(self.node.target)}: {why}"])
+        return f"{layer}{safe_text(self.node.target)}: {why}"
 
     def leftover(self) -> list[str]:
         """Arguments that are given and that the operator's function did not look at."""

@@ -32,11 +32,12 @@ def from_module(module: Any, example: Any, dynamic: Any = None) -> ir.Model:
     import torch
 
     from modelhub_torch import reader
+    from modelhub_torch.archive import Hopeless
     from modelhub_torch.fallback import exported, quiet
 
     if not isinstance(module, torch.nn.Module):
         raise UsageError(f"from_module takes a torch.nn.Module, not {type(module).__name__}")
-    args, kwargs = _arguments(example)
+    args, kwargs = _arguments(module, example)
     if dynamic is None:
         args, kwargs = _doubled((args, kwargs))
     with _inference(module), quiet():
@@ -47,29 +48,35 @@ def from_module(module: Any, example: Any, dynamic: Any = None) -> ir.Model:
             torch.export.save(program, path)
         try:
             return reader.read(path)
+        except Hopeless:
+            raise
         except Unsupported as refusal:
             reasons = "; ".join(refusal.reasons) or refusal.what
             notice(f"{type(module).__name__}: {safe_text(reasons, 300)}; torch's own exporter translates it")
     return exported(program, type(module).__name__)
 
 
-def _arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _arguments(module: Any, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(example, Mapping):
-        return (), dict(example)
+        order = [name for name in inspect.signature(module.forward).parameters if name in example]
+        return (), {name: example[name] for name in [*order, *(name for name in example if name not in order)]}
     return (tuple(example) if isinstance(example, (tuple, list)) else (example,)), {}
 
 
 def _doubled(example: Any) -> Any:
-    """The example with no event or step axis of size 1: torch takes such sizes for constants."""
+    """The example with no event or step axis of size 1: torch takes such sizes for constants.
+
+    There will be seven steps: the reader frees steps only if no number in the program looks made of theirs.
+    """
     import torch
     from torch.utils import _pytree as pytree
 
     def double(leaf: Any) -> Any:
         if not isinstance(leaf, torch.Tensor):
             return leaf
-        for axis in range(min(leaf.ndim - 1, 2) if leaf.ndim == 3 else min(leaf.ndim, 1)):
+        for axis, times in ((0, 2), (1, 7))[: 2 if leaf.ndim == 3 else min(leaf.ndim, 1)]:
             if leaf.shape[axis] == 1:
-                leaf = torch.cat([leaf, leaf], axis)
+                leaf = torch.cat([leaf] * times, axis)
         return leaf
 
     return pytree.tree_map(double, example)

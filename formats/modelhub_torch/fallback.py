@@ -22,16 +22,21 @@ if TYPE_CHECKING:
 
 __all__ = ["exported", "quiet", "read"]
 
+TRUST = "torch's own exporter may know it: say --trust if you trust the file (loading it in torch can run code from it)"
+
 
 def read(path: Path, options: ReadOptions) -> ir.Model:
     """The model in `path`, by our own reader, or with `options.trust` by torch's exporter where ours refuses."""
     from modelhub_torch import reader
+    from modelhub_torch.archive import Hopeless
 
     try:
         return reader.read(path)
+    except Hopeless:
+        raise
     except Unsupported as refusal:
         if not options.trust:
-            raise Unsupported(refusal.what, [*refusal.reasons, *_way_out(refusal)]) from None
+            raise Unsupported(refusal.what, [*refusal.reasons, TRUST]) from None
         reason = refusal
     try:
         import torch
@@ -48,15 +53,6 @@ def read(path: Path, options: ReadOptions) -> ir.Model:
                 reason.what, [*reason.reasons, f"torch cannot load it either: {safe_text(error, 160)}"]
             ) from None
     return exported(program, str(path))
-
-
-def _way_out(refusal: Unsupported) -> list[str]:
-    """What a user can do, where the file is a program that torch's exporter might take."""
-    if not refusal.reasons:
-        return []
-    return [
-        "torch's own exporter may know it: say --trust if you trust the file (loading it in torch can run code from it)"
-    ]
 
 
 def _short(refusal: Unsupported) -> str:

@@ -74,6 +74,17 @@ def arange(t: Translation, c: Call) -> Tensor:
     return t.cast(t.op("Range", *bounds, shape=(sizes.add(end, -start),), dtype=INT64), dtype)
 
 
+@aten("eye.default", "eye.m")
+def eye(t: Translation, c: Call) -> Tensor:
+    """Ones on the diagonal of a matrix."""
+    rows = c.integer("n")
+    columns = c.integer("m", rows)
+    c.get("dtype")
+    if not 0 <= rows * columns < LONGEST:
+        raise c.refuse("a matrix of that size is not known")
+    return t.constant(np.eye(rows, columns, dtype=c.result()), "eye")
+
+
 def _triangle(upper: int) -> Operator:
     def triangle(t: Translation, c: Call) -> Tensor:
         x, k = c.tensor("self"), c.integer("diagonal", 0)

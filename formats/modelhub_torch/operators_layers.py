@@ -133,12 +133,10 @@ def _batch_norm(t: Translation, c: Call, mean: Tensor, variance: Tensor) -> Tens
 )
 def batch_norm(t: Translation, c: Call) -> Tensor | list[Tensor | None]:
     """(x - running_mean) / sqrt(running_var + eps) · weight + bias per entry of axis 1."""
-    if c.flag("training"):
-        raise c.refuse(
-            "it normalises by the batch itself (training mode); export the model in inference mode (model.eval())"
-        )
     if not (c.has("running_mean") and c.has("running_var")):
-        raise c.refuse("it keeps no running statistics and would normalise by the batch itself")
+        raise c.training("it keeps no running statistics and would normalise by the batch itself")
+    if c.flag("training"):
+        raise c.training("it normalises by the batch itself")
     result = _batch_norm(t, c, c.tensor("running_mean"), c.tensor("running_var"))
     return result if len(c.node.outputs) == 1 else [result, *[None] * (len(c.node.outputs) - 1)]
 

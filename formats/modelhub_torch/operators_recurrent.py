@@ -103,7 +103,7 @@ def _recurrent(kind: Kind) -> Operator:
         biased, layers = c.flag("has_biases"), c.integer("num_layers")
         directions = 2 if c.flag("bidirectional") else 1
         if c.flag("train") and c.number("dropout", 0.0):
-            raise c.refuse("dropout is switched on; export the model in inference mode (model.eval())")
+            raise c.training("dropout is switched on")
         c.get("dropout")
         each = 4 if biased else 2
         if len(params) != each * layers * directions or layers < 1:

@@ -43,7 +43,7 @@ def same(_: Translation, c: Call) -> Tensor:
     if "dropout" in c.node.target:
         p, train = c.number("p", 0.5), c.flag("train", default=True)
         if train and p != 0:
-            raise c.refuse("dropout is switched on; export the model in inference mode (model.eval())")
+            raise c.training("dropout is switched on")
     return view_of(x, x)
 
 

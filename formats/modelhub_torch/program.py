@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from modelhub.errors import UnreadableFile, Unsupported, safe_text
-from modelhub_torch.archive import need
+from modelhub_torch.archive import Hopeless, need
 from modelhub_torch.sizes import Size, evaluate, parse
 
 __all__ = ["Argument", "DType", "Meta", "Node", "Parameter", "Program", "Ref", "SizeRef", "UserInput"]
@@ -226,7 +226,7 @@ class _Reader:
         if tag == "as_tensor":
             return Ref(self.name(value))
         if tag == "as_optional_tensor":
-            return self.argument(value, target)
+            return self.optional(value)
         if tag in ("as_sym_int", "as_sym_float", "as_sym_bool"):
             return self.number(value)
         if tag == "as_scalar_type" and isinstance(value, int):
@@ -239,7 +239,7 @@ class _Reader:
             if tag == "as_tensors":
                 return [Ref(self.name(v)) for v in value]
             if tag == "as_optional_tensors":
-                return [self.argument(v, target) for v in value]
+                return [self.optional(v) for v in value]
             if tag in ("as_sym_ints", "as_sym_floats"):
                 return [self.number(v) for v in value]
             if tag in ("as_ints", "as_bools") and all(isinstance(v, int) for v in value):
@@ -248,12 +248,20 @@ class _Reader:
                 return [self.real(v) for v in value]
         raise Unsupported(f"{self.where}: {safe_text(target)} has an argument of kind {safe_text(tag)}, not known here")
 
+    def optional(self, item: Any) -> Ref | None:
+        tag, value = self.one(item, "a tensor or None")
+        if tag not in ("as_tensor", "as_none"):
+            raise self.bad("a tensor or None", item)
+        return Ref(self.name(value)) if tag == "as_tensor" else None
+
     def number(self, item: Any) -> Argument:
         tag, value = self.one(item, "a symbolic number")
         if tag == "as_name" and isinstance(value, str):
             return SizeRef(value)
-        if tag in ("as_int", "as_float", "as_bool"):
-            return self.real(value) if tag == "as_float" else int(value)
+        if tag == "as_float":
+            return self.real(value)
+        if tag in ("as_int", "as_bool") and isinstance(value, int):
+            return int(value)
         raise self.bad("a symbolic number", item)
 
     def real(self, value: Any) -> float:
@@ -289,7 +297,7 @@ class _Reader:
         for spec in specs:
             tag, value = self.one(spec, "an output of the program")
             if tag != "user_output":
-                raise Unsupported(
+                raise Hopeless(
                     f"{self.where}: the program writes to its own state ({safe_text(tag)}); "
                     "export it in inference mode (model.eval()), without running statistics"
                 )

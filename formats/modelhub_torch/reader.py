@@ -23,7 +23,7 @@ from modelhub_torch import (  # noqa: F401  (filling the table)
     operators_reduce,
     operators_shape,
 )
-from modelhub_torch.archive import Pt2, dtype_of
+from modelhub_torch.archive import Hopeless, Pt2, dtype_of
 from modelhub_torch.call import Call
 from modelhub_torch.program import Node, Program, Ref, UserInput
 from modelhub_torch.sizes import Expr, Size, rename, symbol, symbols
@@ -145,15 +145,10 @@ def free_axes(program: Program) -> list[frozenset[str]]:
 def _mentions(program: Program, size: int) -> bool:
     """Whether a number in the program could be made of the number of steps: then that is no mere size of an axis."""
     derived = {size, 1 / size, math.sqrt(size), 1 / math.sqrt(size), size - 1, 1 / max(size - 1, 1)} - {0, 1, -1, 2}
+    numbers = ("other", "self", "value", "exponent", "min", "max", "alpha", "beta", "scale", "fill_value")
     for node in program.nodes:
-        for name, value in node.args.items():
-            if isinstance(value, float) and any(math.isclose(abs(value), d, rel_tol=1e-6) for d in derived):
-                return True
-            if (
-                isinstance(value, int)
-                and name in ("other", "self", "value", "exponent", "min", "max")
-                and value in derived
-            ):
+        for value in (node.args.get(name) for name in numbers):
+            if isinstance(value, (int, float)) and any(math.isclose(abs(value), d, rel_tol=1e-6) for d in derived):
                 return True
     return False
 
@@ -298,7 +293,7 @@ class _Attempt:
                 raise Unsupported(self.where, [f"{safe_text(node.target)}: {why}; {way_out}"])
         stored = [self.values.get(name) for name in self.stored]
         if any(isinstance(value, Tensor) and value.owner is target.owner for value in stored):
-            raise Unsupported(self.where, [f"{safe_text(node.target)}: it changes the model's own weights"])
+            raise Hopeless(self.where, [f"{safe_text(node.target)}: it changes the model's own weights"])
         self.values[first.name] = result
 
     def _output(self, name: str, wish: str) -> None:

@@ -161,7 +161,15 @@ def _extreme(name: str, choose: Callable[[int, int], int]) -> Callable[[Size, Si
 
 
 maximum = _extreme("Max", max)
-minimum = _extreme("Min", min)
+_minimum = _extreme("Min", min)
+
+
+def minimum(a: Size, b: Size) -> Size:
+    """The lesser of two. A dynamic axis counts as having an entry, as torch assumes too."""
+    for fixed, other in ((a, b), (b, a)):
+        if isinstance(fixed, int) and fixed <= 1 and other in [symbol(name) for name in symbols(other)]:
+            return fixed
+    return _minimum(a, b)
 
 
 def evaluate(size: Size, values: Mapping[str, int]) -> int | None:
