@@ -116,6 +116,53 @@ def _hard_sigmoid(op: Scribe, node: ir.Node) -> ir.Value:
     return op("Clip", line, op.constant(0.0), op.constant(1.0))
 
 
+def _hard_swish(op: Scribe, node: ir.Node) -> ir.Value:
+    """x max(0, min(1, x/6 + 1/2))."""
+    (x,) = operands(node)
+    line = op("Add", op("Div", x, op.constant(6.0)), op.constant(0.5))
+    return op("Mul", x, op("Clip", line, op.constant(0.0), op.constant(1.0)))
+
+
+def _prelu(op: Scribe, node: ir.Node) -> ir.Value:
+    """x where x >= 0, else slope x."""
+    x, slope = operands(node)
+    return op("Where", op("Less", x, op.constant(0.0)), op("Mul", x, slope), x)
+
+
+def _softplus(op: Scribe, node: ir.Node) -> ir.Value:
+    """log(1 + exp(x)), as max(x, 0) + log(1 + exp(-|x|)), which does not overflow."""
+    (x,) = operands(node)
+    rest = op("Log", op("Add", op.constant(1.0), op("Exp", op("Neg", op("Abs", x)))))
+    return op("Add", op("Max", x, op.constant(0.0)), rest)
+
+
+def _softsign(op: Scribe, node: ir.Node) -> ir.Value:
+    """x / (1 + |x|)."""
+    (x,) = operands(node)
+    return op("Div", x, op("Add", op.constant(1.0), op("Abs", x)))
+
+
+def _mish(op: Scribe, node: ir.Node) -> ir.Value:
+    """x tanh(softplus(x))."""
+    return op("Mul", operands(node)[0], op("Tanh", _softplus(op, node)))
+
+
+def _thresholded(op: Scribe, node: ir.Node) -> ir.Value:
+    """x where x > alpha, else 0."""
+    (x,) = operands(node)
+    return op("Where", op("Greater", x, op.constant(real(node, "alpha", 1.0))), x, op.constant(0.0))
+
+
+def _pool(reduction: str) -> Spell:
+    """The mean or maximum over all axes after events and channels."""
+
+    def spell(op: Scribe, node: ir.Node) -> ir.Value | None:
+        (x,) = operands(node)
+        return None if x.shape is None else op(reduction, x, op.ints(*range(2, len(x.shape))), keepdims=1)
+
+    return spell
+
+
 def _convolution(op: Scribe, node: ir.Node) -> ir.Value | None:
     """The sum over kernel places k of W[:, :, k] · x shifted by k, on zero-padded x; one group only."""
     x, weight, *bias = operands(node)
@@ -155,10 +202,18 @@ _SPELLED_OUT: dict[str, Spell] = {
     "Conv": _convolution,
     "Elu": _elu,
     "GRU": gru,
+    "GlobalAveragePool": _pool("ReduceMean"),
+    "GlobalMaxPool": _pool("ReduceMax"),
     "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _hard_swish,
     "LSTM": lstm,
     "LayerNormalization": _layer_normalization,
     "LeakyRelu": _leaky_relu,
+    "Mish": _mish,
+    "PRelu": _prelu,
     "RNN": rnn,
     "Selu": _selu,
+    "Softplus": _softplus,
+    "Softsign": _softsign,
+    "ThresholdedRelu": _thresholded,
 }

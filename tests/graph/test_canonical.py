@@ -34,6 +34,13 @@ STEPS = [
     "selu",
     "celu",
     "hard sigmoid",
+    "HardSwish",
+    "Softplus",
+    "Softsign",
+    "Mish",
+    "ThresholdedRelu",
+    "prelu",
+    "pools",
     "batch normalization",
     "layer normalization",
     "highway",
@@ -81,6 +88,14 @@ def step(b: Builder, x: ir.Value, kind: str, rng: np.random.Generator) -> ir.Val
             return b.op("Selu", x)
         case "celu":
             return b.op("Celu", x, alpha=1.3)
+        case "HardSwish" | "Softplus" | "Softsign" | "Mish" | "ThresholdedRelu":
+            return b.op(kind, x)
+        case "prelu":
+            return b.op("PRelu", x, const(WIDTH))
+        case "pools":
+            square = b.op("Reshape", x, b.ints(-1, 1, 2, WIDTH // 2))
+            both = b.op("Mul", b.op("GlobalMaxPool", square), b.op("GlobalAveragePool", square))
+            return b.op("Add", x, b.op("Reshape", both, b.ints(-1, 1)))
         case "hard sigmoid":
             return b.op("HardSigmoid", x, alpha=1 / 6, beta=0.5)
         case "batch normalization":
