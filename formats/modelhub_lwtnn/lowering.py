@@ -105,10 +105,12 @@ class Walk:
     def _input(self, value: ir.Value, record: Input) -> None:
         dims = [dim if isinstance(dim, int) else None for dim in value.shape or ()]
         width = len(record.features)
-        if record.sequence and len(dims) in (2, 3):
+        # Indices come as [N, T] too: steps of one variable.
+        sequence = record.sequence or (len(dims) == 2 and dims[1] is None and width == 1)
+        if sequence and len(dims) in (2, 3):
             axes: tuple[str, ...] = ("batch", "time", "feature")[: len(dims)]
             length, features = dims[1], dims[2] if len(dims) == 3 else 1
-        elif not record.sequence and len(dims) == 2:
+        elif not sequence and len(dims) == 2:
             axes, length, features = ("batch", "feature"), None, dims[1]
         else:
             raise Refusal(
@@ -122,7 +124,7 @@ class Walk:
         self.batch = self.batch or dims[0]
         nothing = np.full(width, np.nan), np.zeros(width), np.ones(width)
         entrance = Entrance(record, value.dtype.numpy(), *nothing)
-        kind = "input_sequence" if record.sequence else "input"
+        kind = "input_sequence" if sequence else "input"
         step = Step(kind, (), width, f"input {record.name}", length=length, entrance=entrance)
         self.meanings[value] = Record(self.draft.add(step), axes)
 

@@ -11,6 +11,7 @@ from modelhub.errors import Notice
 from modelhub.graph import blocks
 from modelhub.graph.canonical import canonical
 from modelhub.graph.interface import Feature, Input, Interface, Output
+from modelhub_lwtnn import engine, parse, wiring
 
 pytestmark = pytest.mark.filterwarnings("ignore::modelhub.errors.Notice")
 
@@ -322,19 +323,24 @@ def test_embedding_whatever_the_column(columns: list[int], order: list[str], tmp
         np.testing.assert_allclose(computed, told, rtol=1e-12, atol=1e-12)
 
 
-def test_integer_input_looked_up(tmp_path) -> None:
-    """Keras's Embedding over an input [N, T] of integers."""
+@pytest.mark.parametrize("sequence", [True, False])
+def test_integer_input_looked_up(sequence: bool, tmp_path) -> None:
+    """Keras's Embedding over an input [N, T] of integers, whatever the record calls it."""
     b = Net()
     x = b.input("words", ["N", "T"], "int64")
     vectors = b.op("Gather", b.normal(6, 3), x, axis=0)
     b.output(recurrent(b, "RNN", vectors, 3)[1], "y", ["N", UNITS], "float64")
-    model = b.finish(Interface((Input("words", (Feature("word"),), sequence=True),), (Output("y", ("a", "b", "c")),)))
+    model = b.finish(
+        Interface((Input("words", (Feature("word"),), sequence=sequence),), (Output("y", ("a", "b", "c")),))
+    )
     canonical(model)
     path = tmp_path / "net.json"
     assert kinds(written(model, path)) == ["input_sequence", "embedding", "simplernn"]
     words = np.random.default_rng(0).integers(0, 6, (7, 5))
     (told,) = referee(model, {"words": words})
-    (computed,) = answer(path, model, {"words": words[..., None].astype(float)})
+    network = wiring.as_graph(parse.read(path))
+    steps = words[..., None].astype(float)
+    (computed,) = engine.evaluate(network, [], [steps], [wiring.Answer("y", ("a", "b", "c"), 2, sequence=False)])
     np.testing.assert_allclose(computed, told, rtol=1e-12, atol=1e-12)
 
 
