@@ -73,6 +73,7 @@ _BY_ALIAS = _FIND.join(aliases, (aliases.c.name == versions.c.name) & (aliases.c
 )
 _WITH_CONTENT = select(versions.c.number).where(_OF_NAME, versions.c.content == _CONTENT)
 _NEWEST_WITH = _WITH_CONTENT.order_by(versions.c.number.desc()).limit(1)
+_HELD = select(files.c.name, files.c.number, files.c.role).where(files.c.sha256 >= _LOW, files.c.sha256 < _HIGH)
 _ALIAS_OF = select(aliases.c.number).where(aliases.c.name == _NAME, aliases.c.alias == _ALIAS)
 _SET_ALIAS = update(aliases).where(aliases.c.name == _NAME, aliases.c.alias == _ALIAS).values(number=_NUMBER)
 
@@ -223,9 +224,8 @@ def _summaries(db: Connection, query: Any, pointing: Any) -> list[Summary]:
 
 def which(db: Connection, digest: str) -> list[Found]:
     """Versions that hold a file, a report or a manifest whose SHA-256 begins with `digest`."""
-    held = select(files.c.name, files.c.number, files.c.role).where(files.c.sha256 >= _LOW, files.c.sha256 < _HIGH)
     found = []
-    for name, number, role in sorted(map(tuple, db.execute(held, _range(digest)))):
+    for name, number, role in sorted(map(tuple, db.execute(_HELD, _range(digest)))):
         one = select(versions).where(versions.c.name == name, versions.c.number == number)
         pointing = select(aliases).where(aliases.c.name == name, aliases.c.number == number).order_by(aliases.c.alias)
         found += [Found(summary, role) for summary in _summaries(db, one, pointing)]

@@ -86,6 +86,15 @@ def test_roles(registry: Registry, files, report) -> None:
         registry.push("x", [first, *files("elsewhere", net_json="other")])
 
 
+def test_a_source_given_as_an_export(registry: Registry, files, fixtures: Path) -> None:
+    """No exporter writes torch archives, so a torch file behind another cannot be meant as an export."""
+    (network,), torch = files(net_json="{}"), fixtures / "torch" / "dl1" / "net.pt2"
+    with pytest.raises(RegistryError, match="nothing writes torch, so it cannot be an export"):
+        registry.push("x", [network, torch])
+    artifacts = registry.push("x", [torch, network]).manifest.artifacts
+    assert [(a.role, a.format) for a in artifacts] == [("export:json", "json"), ("source", "torch")]
+
+
 def test_two_files_of_one_source(registry: Registry, files) -> None:
     arch, weights, export = files(arch_json="{}", weights_h5="w", net_onnx="o")
     version = registry.push("k", [("source", arch), ("source:weights", weights), export])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from modelhub.errors import RegistryError
 from modelhub_registry import Registry
+from modelhub_registry.log import Entry, Publish
 
 
 @pytest.fixture
@@ -124,6 +126,30 @@ def test_swapped_log_entries(full: Registry) -> None:
     damaged(one, lambda path: path.write_bytes(b))
     damaged(two, lambda path: path.write_bytes(a))
     assert [f.where for f in full.verify() if f.where.startswith("btag")] == ["btag, log entry 2", "btag, log entry 3"]
+
+
+@pytest.mark.parametrize(
+    "forgery", [{"by": "somebody else"}, {"event": Publish(7, "0" * 64)}, {"sequence": 3}, {"name": "tau"}]
+)
+def test_a_forged_log_entry(full: Registry, forgery: dict[str, object]) -> None:
+    """Well-formed and with a digest of its own, but not what the next entry follows: seen even without the index."""
+    path = full.root / "log" / "btag" / "000002.json"
+    forged = replace(Entry.from_bytes(path.read_bytes(), "here"), **forgery)
+    damaged(path, lambda path: path.write_bytes(forged.to_bytes()))
+    assert any(f.where.startswith("btag, log entry") for f in full.verify())
+    full.close()
+    (full.root / "index.sqlite").unlink()
+    assert any(f.where.startswith("btag, log entry") for f in full.reindex())
+
+
+def test_a_log_that_points_to_a_manifest_of_another_model(full: Registry) -> None:
+    path = full.root / "log" / "tau" / "000001.json"
+    entry = Entry.from_bytes(path.read_bytes(), "here")
+    forged = replace(entry, event=Publish(1, full.version("btag@1").digest))
+    damaged(path, lambda path: path.write_bytes(forged.to_bytes()))
+    assert [f.where for f in full.reindex()] == ["tau@1"]
+    with pytest.raises(RegistryError, match="lost"):
+        full.version("tau@1")
 
 
 @pytest.mark.parametrize(

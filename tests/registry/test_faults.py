@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -98,6 +99,34 @@ def test_a_reader_sees_what_a_writer_adds(proved: Registry, files) -> None:
         assert count() == "3"
 
 
+def test_a_long_lived_reader_keeps_no_old_state(proved: Registry, files) -> None:
+    proved.close()
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name) / "registry"
+        Path(name).chmod(0o755)
+        shutil.copytree(proved.root, root)
+
+        def read() -> object:
+            with Registry(root) as registry:
+                counts = [len(registry.list())]
+                os.write(ready, b"x")
+                os.read(go, 1)
+                return [*counts, len(registry.list())]
+
+        (wait, ready), (go, release) = os.pipe(), os.pipe()
+
+        def publish() -> None:
+            os.read(wait, 1)
+            with Registry(root) as writer:
+                writer.push("btag", files("more", net_pt="second"))
+            os.write(release, b"x")
+
+        publisher = threading.Thread(target=publish)
+        publisher.start()
+        assert told_in_child(as_nobody(read)) == "[1, 2]"
+        publisher.join()
+
+
 def test_a_read_only_registry_refuses_in_one_line(readonly: Path, tmp_path: Path) -> None:
     source = readonly.parent / "net.bin"
     source.write_text("x")
@@ -170,6 +199,23 @@ def test_a_clock_set_back(proved: Registry, files, monkeypatch: pytest.MonkeyPat
     assert proved.version("btag").number == 2
     assert proved.reindex() == []
     assert proved.version("btag").number == 2
+
+
+def test_twice_in_one_microsecond(registry: Registry, files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same content by the same person at the same time would be the same manifest: the second waits for its own."""
+    from modelhub_registry.records import Provenance
+
+    times = iter("112")
+    monkeypatch.setattr(
+        Registry,
+        "_provenance",
+        staticmethod(lambda: Provenance(f"2026-01-01T00:00:00.00000{next(times)}Z", "me", "0.1.0")),
+    )
+    (source,) = files(net_pt="weights")
+    versions = [registry.push("btag", [source], again=True) for _ in range(2)]
+    assert [v.number for v in versions] == [1, 2]
+    assert versions[0].digest != versions[1].digest
+    assert registry.verify() == []
 
 
 def test_blobs_elsewhere(tmp_path: Path, files, report) -> None:
