@@ -115,7 +115,9 @@ def check_written(
             graph_side(model, interface, Path(folder)),
             load_side("target", target_path, target_format, interface, ReadOptions(), target_name),
         ]
-        report = Report([s.party for s in sides], [], seed, record=record_differences(interface, theirs))
+        report = Report(
+            [s.party for s in sides], [], seed, interface.to_json(), record=record_differences(interface, theirs)
+        )
         report.software = {"modelhub": __version__, "numpy": np.__version__}
         _run(report, sides, list(probes(model, seed)), progress)
     if any(leg.verdict == "different" for leg in report.legs):

@@ -78,6 +78,8 @@ class Report:
     parties: list[Party]
     legs: list[Leg]
     seed: int
+    interface: dict[str, Any]
+    """The interface record the check was made with, as JSON."""
     record: list[str] = field(default_factory=list)
     """Differences of the interface records: a name, a scale, a label."""
     parameters: list[str] = field(default_factory=list)
@@ -134,6 +136,7 @@ class Report:
                 }
                 for p in self.parties
             },
+            "interface": self.interface,
             "legs": [_leg_json(leg) for leg in self.legs],
             "record": self.record,
             "parameters": self.parameters,

@@ -2,7 +2,7 @@
 
 The referee is onnxruntime on the same graph in float64; where it has no float64 kernel, ONNX's
 own reference implementation; and where that ignores attributes (the activations of recurrent operators), onnxruntime
-in float32. The file is run by `modelhub_lwtnn.engine`, written from lwtnn's rules by another hand.
+in float32. The file is run by `modelhub_lwtnn.engine`, which knows nothing of the writer.
 """
 
 from __future__ import annotations
