@@ -71,6 +71,8 @@ def load_side(
 ) -> Side:
     """The file `path` in its own engine; without one the side says what is missing."""
     party = Party(role, format, name or path.name, _digest(path))
+    if options.weights is not None:
+        party.weights = (options.weights.name, _digest(options.weights))
     side = Side(party)
     runtime = plugins.runtime(format)
     if runtime is None:

@@ -34,6 +34,8 @@ class Party:
     sha256: str
     engines: list[str] = field(default_factory=list)
     missing: str = ""
+    weights: tuple[str, str] | None = None
+    """Name and SHA-256 of the second file, for formats that come in two."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ class Report:
                     "file": p.file,
                     "sha256": p.sha256,
                     "engines": p.engines,
+                    **({"weights": {"file": p.weights[0], "sha256": p.weights[1]}} if p.weights else {}),
                     **({"missing": p.missing} if p.missing else {}),
                 }
                 for p in self.parties
