@@ -102,7 +102,8 @@ def reshape(op: Op) -> Record:
 def flatten(op: Op) -> Record:
     """Each event in one axis."""
     x = op.data(0)
-    if op.axis(op.integer("axis", 1), x) != 1:
+    # With one event burnt in, axis 0 joins no others.
+    if op.axis(op.integer("axis", 1), x) not in ((0, 1) if op.batch == 1 else (1,)):
         raise Refusal("joins events with features. Write ONNX.")
     return _reshaped(op, x, [x.axes[0], -1])
 

@@ -380,6 +380,18 @@ def test_masks_are_dropped_with_a_notice(tmp_path) -> None:
     assert kinds(data) == ["input_sequence", "lstm", "dense"]
 
 
+def test_one_event_burnt_in_may_be_flattened_from_the_first_axis(tmp_path) -> None:
+    b = Net()
+    x = b.input("tracks", [1, 5, 4], "float64")
+    b.output(b.dense(b.op("Flatten", b.op("Relu", x), axis=0), 20, 2), "y", [1, 2], "float64")
+    features = tuple(Feature(f"f{k}") for k in range(4))
+    model = b.finish(Interface((Input("tracks", features, sequence=True),), (Output("y", ("a", "b")),)))
+    path = tmp_path / "net.json"
+    written(model, path)
+    arrays = {"tracks": np.random.default_rng(0).normal(size=(1, 5, 4))}
+    np.testing.assert_allclose(answer(path, model, arrays)[0], referee(model, arrays)[0], rtol=1e-12)
+
+
 def test_fixed_length_is_told(tmp_path) -> None:
     with pytest.warns(Notice, match="exactly 5 steps"):
         written(mean_of_fixed(Net()), tmp_path / "net.json")
