@@ -21,10 +21,23 @@ _KEEPS_ZERO = {"Cast", "Expand", "Gather", "Identity", "Reshape", "Slice", "Sque
 
 
 class Constants:
-    """Looks constants up, and computes each at most once."""
+    """The constants of one graph."""
 
-    def __init__(self) -> None:
-        self._known: dict[ir.Value, NDArray[Any] | None] = {}
+    def __init__(self, graph: ir.Graph) -> None:
+        self._known: dict[ir.Value, NDArray[Any]] = {}
+        for node in graph:
+            if node.domain in ("", "ai.onnx") and (array := self._result(node)) is not None:
+                self._known[node.outputs[0]] = array
+
+    def _result(self, node: ir.Node) -> NDArray[Any] | None:
+        if node.op_type == "Constant":
+            return _constant(node)
+        if node.op_type not in _COMPUTED or not node.inputs:
+            return None
+        inputs = [None if value is None else self.array(value) for value in node.inputs]
+        if any(array is None and value is not None for array, value in zip(inputs, node.inputs, strict=True)):
+            return None
+        return _compute(node, inputs)
 
     def known(self, value: ir.Value) -> bool:
         """Whether `value` is a constant."""
@@ -32,40 +45,25 @@ class Constants:
 
     def array(self, value: ir.Value) -> NDArray[Any] | None:
         """The constant as it is in the graph, or None."""
-        if value not in self._known:
-            self._known[value] = self._find(value)
-        return self._known[value]
-
-    def _find(self, value: ir.Value) -> NDArray[Any] | None:
-        if value.is_graph_input():
-            return None
-        if value.const_value is not None:
-            return value.const_value.numpy()
-        node = value.producer()
-        if node is None or node.domain not in ("", "ai.onnx"):
-            return None
-        if node.op_type == "Constant":
-            return _constant(node)
-        if node.op_type not in _COMPUTED or not node.inputs:
-            return None
-        inputs = [None if i is None else self.array(i) for i in node.inputs]
-        if any(array is None and i is not None for array, i in zip(inputs, node.inputs, strict=True)):
-            return None
-        return _compute(node, inputs)
+        if value not in self._known and value.const_value is not None and not value.is_graph_input():
+            self._known[value] = value.const_value.numpy()
+        return self._known.get(value)
 
     def zero(self, value: ir.Value) -> bool:
         """Whether `value` is zero everywhere, though its shape may depend on data."""
-        array = self.array(value)
-        if array is not None:
-            return not array.any()
-        node = value.producer()
-        if node is None:
-            return False
-        if node.op_type == "ConstantOfShape":
-            fill = node.attributes.get("value")
-            return fill is None or not fill.as_tensor().numpy().any()
-        first = node.inputs[0] if node.inputs else None
-        return node.op_type in _KEEPS_ZERO and first is not None and self.zero(first)
+        while True:
+            array, node = self.array(value), value.producer()
+            if array is not None:
+                return not array.any()
+            if node is None:
+                return False
+            if node.op_type == "ConstantOfShape":
+                fill = node.attributes.get("value")
+                return fill is None or not fill.as_tensor().numpy().any()
+            first = node.inputs[0] if node.inputs else None
+            if node.op_type not in _KEEPS_ZERO or first is None:
+                return False
+            value = first
 
 
 def _constant(node: ir.Node) -> NDArray[Any] | None:

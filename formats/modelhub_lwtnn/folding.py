@@ -74,17 +74,19 @@ def _without_last(draft: Draft) -> Draft:
     lasts: dict[int, int] = {}
 
     def last(number: int) -> int:
+        chain = []
+        while number not in lasts and draft.steps[number].kind == "time_distributed":
+            chain.append(number)
+            (number,) = draft.steps[number].sources
         if number not in lasts:
-            lasts[number] = make_last(number, draft.steps[number])
+            step = draft.steps[number]
+            same = Conv1d(np.eye(step.width)[:, :, None], np.zeros(step.width), "valid", 1, LINEAR)
+            made = Step("sequence", (place[number],), step.width, step.origin, same, step.length)
+            lasts[number] = place[number] if step.kind == "sequence" else result.add(made)
+        for above in reversed(chain):
+            step = replace(draft.steps[above], kind="feed_forward", sources=(lasts[number],), length=None)
+            number, lasts[above] = above, result.add(step)
         return lasts[number]
-
-    def make_last(number: int, step: Step) -> int:
-        if step.kind == "sequence":
-            return place[number]
-        if step.kind == "time_distributed":
-            return result.add(replace(step, kind="feed_forward", sources=(last(step.sources[0]),), length=None))
-        same = Conv1d(np.eye(step.width)[:, :, None], np.zeros(step.width), "valid", 1, LINEAR)
-        return result.add(Step("sequence", (place[number],), step.width, step.origin, same, step.length))
 
     for number, step in enumerate(draft.steps):
         if step.kind == "last":

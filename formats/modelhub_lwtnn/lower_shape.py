@@ -180,20 +180,27 @@ def slice_(op: Op) -> Record:
     strides = op.integers(4, "steps") or [1] * len(starts)
     for start, end, axis, stride in zip(starts, ends, axes, strides, strict=True):
         place = op.axis(axis, x)
-        name = x.axes[place]
-        length = op.steps[x.step].length
-        if name == "feature":
-            x = _columns(x, range(op.width(x))[slice(start, None if end < -END else end, stride)])
-            if not op.width(x):
-                raise Refusal("chooses no feature at all. Write ONNX.")
-        elif stride == 1 and start == 0 and end >= END:
+        name, length = x.axes[place], op.steps[x.step].length
+        picked = _picked(slice(start, end, stride), {"feature": op.width(x), "one": 1, "time": length}.get(name))
+        if picked is None:
             continue
-        elif name == "time" and stride == 1 and _is_last(start, length) and (end >= END or end == length):
-            rest = op.last(x).axes
-            x = replace(op.last(x), axes=(*rest[:place], "one", *rest[place:]))
+        if name == "feature" and picked:
+            x = _columns(x, picked)
+        elif name == "time" and picked in ([-1], [None if length is None else length - 1]):
+            last = op.last(x)
+            x = replace(last, axes=(*last.axes[:place], "one", *last.axes[place:]))
         else:
             raise Refusal(f"cuts the {name} axis; lwtnn can only take the last step of a sequence. Write ONNX.")
     return op.tidy(x)
+
+
+def _picked(wish: slice, size: int | None) -> list[int] | None:
+    """The places of an axis that a slice takes, None for all; where `size` is unknown, -1 is the last."""
+    if size is not None:
+        picked = list(range(size)[wish])
+        return None if picked == list(range(size)) else picked
+    ends = {0: None, -1: [-1]}
+    return ends.get(wish.start, []) if wish.step == 1 and wish.stop >= END else []
 
 
 def _slice_of_stack(op: Op, stack: Stack) -> Record:
@@ -234,8 +241,8 @@ def gather(op: Op) -> Record | Category:
         x = _columns(x, [i % op.width(x) for i in chosen])
         return op.tidy(replace(x, axes=(*x.axes[:place], *x.axes[place + 1 :]))) if indices.ndim == 0 else x
     if name == "time" and len(chosen) == 1 and _is_last(chosen[0], op.steps[x.step].length):
-        rest = op.last(x).axes
-        return op.tidy(replace(op.last(x), axes=(*rest[:place], *one, *rest[place:])))
+        last = op.last(x)
+        return op.tidy(replace(last, axes=(*last.axes[:place], *one, *last.axes[place:])))
     if name == "one" and chosen in ([0], [-1]):
         return op.tidy(replace(x, axes=(*x.axes[:place], *one, *x.axes[place + 1 :])))
     raise Refusal(f"chooses along the {name} axis; lwtnn can only take the last step of a sequence. Write ONNX.")

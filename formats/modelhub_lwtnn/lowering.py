@@ -62,7 +62,7 @@ class Walk:
         self.interface = interface
         self.draft = Draft()
         self.meanings: dict[ir.Value, Meaning | None] = {}
-        self.constants = Constants()
+        self.constants = Constants(model.graph)
         self.batch: int | None = None
         self.reasons: list[str] = []
         self.live: set[ir.Node] = set()
@@ -137,7 +137,7 @@ class Walk:
         def action() -> None:
             try:
                 result = rule.lower(Op(self, node))
-            except (IndexError, TypeError, ValueError) as error:
+            except (IndexError, RecursionError, TypeError, ValueError) as error:
                 raise Refusal(f"its inputs and attributes do not fit together ({safe_text(error)}).") from error
             results = result if isinstance(result, Sequence) else (result,)
             self.meanings.update(zip(node.outputs, results, strict=False))

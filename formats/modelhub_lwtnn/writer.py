@@ -25,8 +25,8 @@ FORMS: dict[str, Callable[[Draft, str], schema.Network]] = {
     "sequential": sequential,
 }
 
-SLOW = 10.0
-"""How many times more nodes than there are the engine may compute before the user hears of it."""
+SLOW, MANY = 10, 1_000_000
+"""How many times more nodes than there are the engine may compute before the user hears of it; and how far we count."""
 
 
 def write(model: ir.Model, path: Path, options: WriteOptions) -> None:
@@ -88,8 +88,7 @@ def _tell_version(written: schema.Network) -> None:
 
 def _tell_cost(draft: Draft) -> None:
     count = len(draft.steps)
-    ratio = evaluations(draft.steps, [number for _, number in draft.outputs]) / max(count, 1)
-    if ratio > SLOW:
-        notice(
-            f"lwtnn remembers no results: it will compute {count} nodes {ratio:.0f} times each on average for one event"
-        )
+    times = evaluations(draft.steps, [number for _, number in draft.outputs]) // max(count, 1)
+    if times > SLOW:
+        often = str(times) if times < MANY else f"more than {MANY}"
+        notice(f"lwtnn remembers no results: it will compute {count} nodes {often} times each on average for one event")

@@ -280,5 +280,16 @@ def test_cost_of_remembering_nothing_is_told(tmp_path) -> None:
     x = b.vector()
     for _ in range(9):
         x = b.op("Add", b.op("Relu", b.dense(x, 4, 4)), x)
-    with pytest.warns(Notice, match="lwtnn remembers no results: it will compute 19 nodes"):
+    # Block n costs T(n) = 2 + 2 T(n-1) evaluations, T(0) = 1: 1534 for 19 nodes.
+    with pytest.warns(Notice, match="lwtnn remembers no results: it will compute 19 nodes 80 times each"):
         agree(b.done(x), tmp_path / "net.json", tolerance=1e-11)
+
+
+def test_deep_networks_are_written_too(tmp_path) -> None:
+    """Neither the depth of a graph nor the astronomic cost of its residuals in lwtnn breaks the writer."""
+    b = Net()
+    x = b.vector()
+    for _ in range(1200):
+        x = b.op("Add", b.op("Relu", x), x)
+    with pytest.warns(Notice, match="more than 1000000 times each"):
+        written(b.done(x), tmp_path / "net.json")
