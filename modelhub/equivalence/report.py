@@ -80,7 +80,7 @@ class Report:
     parties: list[Party]
     legs: list[Leg]
     seed: int
-    interface: dict[str, Any]
+    interface: dict[str, Any] = field(default_factory=dict)
     """The interface record the check was made with, as JSON."""
     record: list[str] = field(default_factory=list)
     """Differences of the interface records: a name, a scale, a label."""

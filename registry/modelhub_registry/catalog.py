@@ -51,7 +51,7 @@ class Registry:
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
-        self.root = default_root() if root is None else Path(root)
+        self.root = default_root() if root is None else names.path(root)
         self._database = Database(self.root / "index.sqlite")
 
     def __enter__(self) -> Registry:
@@ -146,7 +146,7 @@ class Registry:
             artifacts: paths, the source first and exports after it, or pairs (role, path).
             reports: reports of `modelhub check` about a source and an export among these files.
             metadata: JSON values by key.
-            interface: the interface record as JSON, or an lwtnn variables file's content.
+            interface: the interface record as JSON, or an lwtnn variables file's content; else that of the reports.
             again: make a new version even if one with the same content is there; without, that one is returned.
 
         """
@@ -159,7 +159,7 @@ class Registry:
                 content.artifacts,
                 self._provenance(),
                 content.reports,
-                intake.interface(interface),
+                content.interface if interface is None else intake.interface(interface),
                 dict(metadata or {}),
             )
             manifest = Manifest.from_bytes(draft.ordered().to_bytes(), f"{name} cannot be published")
@@ -280,11 +280,10 @@ class Registry:
 
     def which(self, file: str | os.PathLike[str]) -> Sequence[Found]:
         """Versions that hold a file: given as a path, or as its SHA-256 or the first 8 digits of it or more."""
-        digest = _DIGEST.fullmatch(str(file))
-        if digest is not None and (digest[1] or not Path(file).exists()):
-            sha256 = digest[2]
-        else:
-            sha256 = intake.digest(Path(file))
+        path = names.path(file)
+        digest = _DIGEST.fullmatch(str(path))
+        named = digest is not None and (digest[1] is not None or not path.exists())
+        sha256 = digest[2] if digest is not None and named else intake.digest(path)
         with self._reading() as db:
             return index.which(db, sha256)
 
@@ -305,7 +304,7 @@ class Registry:
             wanted |= {manifest.report_name(r): r.sha256 for r in manifest.reports}
         if role is not None:
             manifest.artifact(role)
-        folder = Path(to)
+        folder = names.path(to)
         return self._write({folder / filename: sha256 for filename, sha256 in wanted.items()})
 
     def _write(self, wanted: dict[Path, str]) -> Sequence[Path]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from modelhub.errors import RegistryError, UnreadableFile, UsageError, safe_text
 from modelhub.files import parse_json, read_bytes
+from modelhub_registry import names
 
 if TYPE_CHECKING:
     from modelhub_registry.catalog import Registry
@@ -25,7 +25,6 @@ __all__ = ["registry"]
 _PLACE = click.option(
     "--registry",
     "place",
-    type=click.Path(path_type=Path),
     metavar="FOLDER",
     help="The registry; else $MODELHUB_REGISTRY, else ~/.modelhub/registry.",
 )
@@ -34,7 +33,7 @@ _PLACE = click.option(
 @click.group()
 @_PLACE
 @click.pass_context
-def registry(context: click.Context, place: Path | None) -> None:
+def registry(context: click.Context, place: str | None) -> None:
     """Keep models, what was made from them, and the evidence.
 
     \b
@@ -62,10 +61,10 @@ def _command(work: Callable[..., None]) -> click.Command:
     @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
     @click.pass_context
     @functools.wraps(work)
-    def run(context: click.Context, /, place: Path | None, as_json: bool, **arguments: Any) -> None:
+    def run(context: click.Context, /, place: str | None, as_json: bool, **arguments: Any) -> None:
         from modelhub_registry.catalog import Registry
 
-        with Registry(place or context.obj) as opened:
+        with Registry(context.obj if place is None else place) as opened:
             work(opened, as_json, **arguments)
 
     return run
@@ -82,18 +81,18 @@ def _emit(document: Any) -> None:
 @_command
 @click.argument("name")
 @click.argument("files", nargs=-1, required=True, metavar="[ROLE=]FILE...")
-@click.option("--report", "reports", multiple=True, type=click.Path(path_type=Path), help="Report of modelhub check.")
+@click.option("--report", "reports", multiple=True, metavar="FILE", help="Report of modelhub check.")
 @click.option("--meta", multiple=True, metavar="KEY=VALUE", help="Metadata; a VALUE that is JSON is taken as JSON.")
-@click.option("--interface", type=click.Path(path_type=Path), help="Interface record, or lwtnn's variables file.")
+@click.option("--interface", metavar="FILE", help="Interface record, or lwtnn's variables file.")
 @click.option("--again", is_flag=True, help="A new version even if the same content is there.")
 def push(
     opened: Registry,
     as_json: bool,
     name: str,
     files: tuple[str, ...],
-    reports: tuple[Path, ...],
+    reports: tuple[str, ...],
     meta: tuple[str, ...],
-    interface: Path | None,
+    interface: str | None,
     again: bool,
 ) -> None:
     """Publish files as the next version of NAME.
@@ -111,7 +110,7 @@ def push(
         [_file(item) for item in files],
         reports,
         metadata=dict(map(_pair, meta)),
-        interface=None if interface is None else parse_json(read_bytes(interface), str(interface)),
+        interface=None if interface is None else parse_json(read_bytes(names.path(interface)), interface),
         again=again,
     )
     same = f"nothing new: {version.ref} has the same content; --again makes a new version all the same"
@@ -129,7 +128,7 @@ def push(
 def _file(item: str) -> str | tuple[str, str]:
     """A path, or the pair in role=path; a file of that whole name comes first."""
     role, equals, path = item.partition("=")
-    return (role, path) if equals and not Path(item).exists() else item
+    return (role, path) if equals and not names.path(item).exists() else item
 
 
 def _pair(item: str) -> tuple[str, Any]:
@@ -186,8 +185,8 @@ def show(opened: Registry, as_json: bool, ref: str) -> None:
 @_command
 @click.argument("ref")
 @click.option("--role", help="Only the file of this role, e.g. export:onnx.")
-@click.option("--to", type=click.Path(path_type=Path), default=".", show_default=True, help="Folder for the files.")
-def get(opened: Registry, as_json: bool, ref: str, role: str | None, to: Path) -> None:
+@click.option("--to", metavar="FOLDER", default=".", show_default=True, help="Where to write the files.")
+def get(opened: Registry, as_json: bool, ref: str, role: str | None, to: str) -> None:
     """Fetch the files of the version REF, verified, and its reports.
 
     \b

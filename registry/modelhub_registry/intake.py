@@ -12,7 +12,7 @@ from typing import Any
 
 from modelhub import plugins
 from modelhub.errors import PluginError, RegistryError, UnknownFormat
-from modelhub.files import head, read_bytes
+from modelhub.files import head, parse_json, read_bytes
 from modelhub_registry import names
 from modelhub_registry.blobs import Staged, Store, chunks, staged
 from modelhub_registry.evidence import LIMIT, evidence
@@ -26,11 +26,12 @@ Item = str | os.PathLike[str] | tuple[str, str | os.PathLike[str]]
 
 @dataclass(frozen=True)
 class Content:
-    """Artifacts and reports of a version to be, and their bytes, staged."""
+    """Artifacts and reports of a version to be, and their bytes, staged; `interface` is what the reports tell of it."""
 
     artifacts: tuple[Artifact, ...]
     reports: tuple[Evidence, ...]
     blobs: tuple[Staged, ...]
+    interface: dict[str, Any] | None
 
 
 def collect(
@@ -39,20 +40,22 @@ def collect(
     """Stage everything in `store`; the files go when `stack` ends. Raises `UnreadableFile` for a file that is none."""
     told: list[Evidence] = []
     blobs: list[Staged] = []
-    for report in map(Path, reports):
+    record: dict[str, Any] | None = None
+    for report in map(names.path, reports):
         data = read_bytes(report, LIMIT)
         told.append(evidence(data, str(report)))
+        record = record or interface(parse_json(data, str(report)).get("interface") or None)
         blobs.append(stack.enter_context(staged(store, [data])))
     artifacts: list[Artifact] = []
     for item in items:
-        role, path = (names.role(item[0]), Path(item[1])) if isinstance(item, tuple) else ("", Path(item))
+        role, path = (names.role(item[0]), names.path(item[1])) if isinstance(item, tuple) else ("", names.path(item))
         filename = names.filename(path.name)
         form = _format(path)
         blob = stack.enter_context(staged(store, chunks(path)))
         blobs.append(blob)
         role = role or _role(blob.sha256, path, form, told, artifacts)
         artifacts.append(Artifact(role, form, filename, blob.sha256, blob.size))
-    return Content(tuple(artifacts), tuple(told), tuple(blobs))
+    return Content(tuple(artifacts), tuple(told), tuple(blobs), record)
 
 
 def _format(path: Path) -> str:

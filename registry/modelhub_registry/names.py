@@ -10,12 +10,14 @@ Everything is checked here, once, before it comes near a path or a query; what d
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from modelhub.errors import RegistryError, safe_text
 
-__all__ = ["Reference", "alias", "digest", "filename", "is_name", "key", "name", "reference", "role"]
+__all__ = ["Reference", "alias", "digest", "filename", "is_name", "key", "name", "path", "reference", "role"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
@@ -65,6 +67,16 @@ def filename(text: object) -> str:
     """The name of a file, never a path."""
     rule = "ASCII letters, digits, spaces and . _ + = @ ( ) -, beginning with a letter, digit or _, at most 128"
     return _fits(_FILENAME, text, "the name of a file", rule)
+
+
+def path(text: object) -> Path:
+    """A path of the user's own, as it stands: one that can exist, and that can be printed in a message."""
+    shown = os.fspath(text) if isinstance(text, str | os.PathLike) else ""
+    if not isinstance(shown, str) or not 0 < len(shown) <= 4000 or not shown.isprintable():
+        raise RegistryError(f"{safe_text(shown)!r} cannot be a path: use up to 4000 characters that can be printed")
+    if any(len(part.encode()) > 255 for part in shown.split("/")):
+        raise RegistryError(f"{safe_text(shown)!r} cannot be a path: the name of a file has at most 255 bytes")
+    return Path(shown)
 
 
 def digest(text: object) -> str:

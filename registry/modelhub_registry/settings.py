@@ -21,7 +21,12 @@ VERSION = 1
 def default_root() -> Path:
     """The folder $MODELHUB_REGISTRY, else ~/.modelhub/registry."""
     told = os.environ.get("MODELHUB_REGISTRY")
-    return Path(told) if told else Path.home() / ".modelhub" / "registry"
+    if told:
+        return names.path(told)
+    try:
+        return Path.home() / ".modelhub" / "registry"
+    except RuntimeError:  # neither $HOME nor an entry for this user
+        raise RegistryError("there is no home folder for a registry: name one with MODELHUB_REGISTRY") from None
 
 
 @dataclass(frozen=True)
