@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from modelhub.graph.blocks import highway, maxout
 from modelhub_keras.activations import activate
-from modelhub_keras.step import Step, Tensor, layer
+from modelhub_keras.step import Step, Tensor, is_order, layer
 
 __all__: list[str] = []
 
@@ -48,7 +49,7 @@ def maxout_dense(step: Step, x: Tensor) -> Tensor:
     pieces, units = step.options.whole("nb_feature"), step.options.whole("output_dim")
     biased = step.options.flag("bias", default=True)
     kernel, *bias = step.weights(W=(pieces, step.size(x.width), units), b=(pieces, units) if biased else None)
-    offset = bias[0] if bias else np.zeros((pieces, units), dtype=step.walk.dtype)
+    offset = bias[0] if bias else step.filled(0, (pieces, units))
     (value,) = step.b.block(maxout(), x.value, step.constant(kernel, "W"), step.constant(offset, "b"))
     return replace(x, value=value, shape=(*x.shape[:-1], units))
 
@@ -62,7 +63,7 @@ def highway_layer(step: Step, x: Tensor) -> Tensor:
         w, b, w_carry, b_carry = step.weights(W=square, b=vector, W_carry=square, b_carry=vector)
     else:
         w, w_carry = step.weights(W=square, W_carry=square)
-        b = b_carry = np.zeros(vector, dtype=step.walk.dtype)
+        b = b_carry = step.filled(0, vector)
     transform = activate(step, _affine(step, x, w, b), step.options.get("activation", default="linear"))
     carry = _affine(step, x, w_carry, b_carry, "_carry")
     (value,) = step.b.block(highway(), x.value, transform.value, carry.value)
@@ -97,8 +98,8 @@ def batch_normalization(step: Step, x: Tensor) -> Tensor:
             f"{step.layer.where}: Keras before 1.0.8 divided by running_std itself; it is read as a variance here, "
             f"as every later Keras and lwtnn do"
         )
-    gamma = arrays.get("gamma", np.ones(width, dtype=step.walk.dtype))
-    beta = arrays.get("beta", np.zeros(width, dtype=step.walk.dtype))
+    gamma = arrays.get("gamma", step.filled(1, width))
+    beta = arrays.get("beta", step.filled(0, width))
     constants = [
         step.constant(array, name)
         for name, array in (
@@ -130,7 +131,7 @@ def layer_normalization(step: Step, x: Tensor) -> Tensor:
     shape = tuple(step.size(dim) for dim in x.shape[axes[0] :])
     scaled, centred = options.flag("scale", default=True), options.flag("center", default=True)
     arrays = step.weights(gamma=shape if scaled else None, beta=shape if centred else None)
-    gamma = arrays.pop(0) if scaled else np.ones(shape, dtype=step.walk.dtype)
+    gamma = arrays.pop(0) if scaled else step.filled(1, shape)
     inputs = [step.constant(gamma, "gamma"), *(step.constant(beta, "beta") for beta in arrays)]
     epsilon = options.number("epsilon", default=1e-3)
     value = step.b.op("LayerNormalization", x.value, *inputs, axis=axes[0] - x.rank, epsilon=epsilon)
@@ -210,14 +211,14 @@ def reshape(step: Step, x: Tensor) -> Tensor:
     target = step.options.get("target_shape", "dims")
     if not isinstance(target, list) or any(isinstance(n, bool) or not isinstance(n, int) for n in target):
         step.damaged("target_shape must be a list of integers")
-    known = int(np.prod([n for n in target if n != -1], dtype=np.int64))
+    known = math.prod(n for n in target if n != -1)
     if target.count(-1) > 1 or known <= 0:
         step.damaged(f"target_shape {target} is no shape")
     if -1 in target and isinstance(x.shape[1], str) and x.rank == 3 and x.width == known and target[0] == -1:
         return step.reshape(x, [x.shape[1], *target[1:]])
     volume = step.volume(x.shape[1:])
     shape = [volume // known if n == -1 else n for n in target]
-    if int(np.prod(shape, dtype=np.int64)) != volume:
+    if math.prod(shape) != volume:
         step.damaged(f"{volume} numbers do not fit the shape {target}")
     return step.reshape(x, shape)
 
@@ -225,7 +226,7 @@ def reshape(step: Step, x: Tensor) -> Tensor:
 @layer("Permute", masks="none")
 def permute(step: Step, x: Tensor) -> Tensor:
     order = step.options.get("dims")
-    if not isinstance(order, list) or sorted(order) != list(range(1, x.rank)):
+    if not is_order(order, range(1, x.rank)):
         step.damaged(f"dims must be the numbers from 1 to {x.rank - 1} in some order")
     return step.transpose(x, [0, *order])
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,12 @@ TYPES = {"f": None, "i": ir.DataType.INT64, "b": ir.DataType.BOOL}
 
 def apply(step: Step, args: list[Any]) -> list[Tensor]:
     """One call of one function."""
-    result = OPERATIONS[step.layer.kind](step, *args)
+    function = OPERATIONS[step.layer.kind]
+    try:
+        signature(function).bind(step, *args)
+    except TypeError:
+        step.damaged(f"is called with {len(args)} arguments")
+    result = function(step, *args)
     step.options.finish()
     for name, value in step.kwargs.items():
         if value is not None and name != "dtype":

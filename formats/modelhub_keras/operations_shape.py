@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from modelhub.errors import safe_text
 from modelhub_keras.merging import broadcast, concatenate
 from modelhub_keras.operations import axes_of, operation, option, tensor
-from modelhub_keras.step import Dim, Step, Tensor
+from modelhub_keras.step import Dim, Step, Tensor, is_order
 
 __all__: list[str] = []  # all of it is reached through the table of `operations`
 
@@ -63,7 +64,7 @@ def reshape(step: Step, operand: Any, given: Any = None) -> Tensor:
     if not isinstance(target, list) or not target or any(isinstance(n, bool) or not isinstance(n, int) for n in target):
         step.refuse("needs its new shape as whole numbers")
     rest, volume = target[1:], step.volume(x.shape[1:])
-    known = int(np.prod([n for n in rest if n != -1], dtype=np.int64))
+    known = math.prod(n for n in rest if n != -1)
     if target[0] != -1 or rest.count(-1) > 0 or known != volume:
         step.refuse("moves numbers between events, or does not say how long the other axes are")
     return step.reshape(x, rest)
@@ -73,7 +74,7 @@ def reshape(step: Step, operand: Any, given: Any = None) -> Tensor:
 def transpose(step: Step, operand: Any) -> Tensor:
     x = tensor(step, operand)
     axes = option(step, "axes", option(step, "perm"))
-    if not isinstance(axes, list) or sorted(axes) != list(range(x.rank)) or axes[0] != 0:
+    if not is_order(axes, range(x.rank)) or axes[0] != 0:
         step.refuse("moves the axis of events")
     return step.transpose(x, axes)
 

@@ -91,7 +91,7 @@ class Options:
     def finish(self) -> None:
         """Refuse whatever was not asked for and may change what the layer computes."""
         for name, value in self._config.items():
-            if name in self._asked or HARMLESS.fullmatch(name) or value in (None, False):
+            if name in self._asked or HARMLESS.fullmatch(name) or value is None or value is False:
                 continue
             raise Unsupported(f"{self._where}: the option {safe_text(name)} = {safe_text(value)} is not understood")
 

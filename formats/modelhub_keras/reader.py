@@ -12,6 +12,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from modelhub.errors import UnreadableFile, Unsupported, notice, safe_text
+from modelhub.files import LIMITS
 from modelhub.graph.builder import Builder
 from modelhub.graph.interface import Feature, Input, Interface, Output
 from modelhub_keras import (
@@ -29,7 +30,7 @@ from modelhub_keras import (
 )
 from modelhub_keras.archive import KerasFile, open_file
 from modelhub_keras.config import Call, Layer, Network, Ref, flat
-from modelhub_keras.step import LAYERS, Dim, Lengths, NeedsLength, Step, Tensor
+from modelhub_keras.step import LARGEST, LAYERS, Dim, Lengths, NeedsLength, Step, Tensor
 from modelhub_keras.weights import Weights
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def _walked(file: KerasFile) -> tuple[ir.Model, Walk]:
                 fixed |= need.inputs
     except RecursionError:
         raise UnreadableFile(f"{file.where}: nested too deeply") from None
+    except OverflowError:
+        raise UnreadableFile(f"{file.where}: a number in the architecture is too large") from None
 
 
 def _refuse_strangers(network: Network, where: str) -> None:
@@ -129,7 +132,7 @@ class Walk:
         names = [self._output_name(ref) for ref in network.outputs]
         records = []
         for tensor, name in zip(outputs, names, strict=True):
-            width = tensor.width if tensor.rank > 1 and isinstance(tensor.width, int) else 1
+            width = self._width(tensor, name)
             labels = tuple(f"out_{i}" for i in range(width))
             dtype = {"f": self.dtype.name, "i": "int64", "b": "bool"}[tensor.kind]
             self.b.output(tensor.value, name, tensor.shape, dtype)
@@ -170,9 +173,18 @@ class Walk:
         value = self.b.input(layer.name, dims, {"f": self.dtype.name, "i": "int64", "b": "bool"}[kind])
         return Tensor(value, tuple(dims), kind)
 
+    def _width(self, x: Tensor, name: str) -> int:
+        """How many components the last axis has, to be named one by one."""
+        width = x.width if x.rank > 1 and isinstance(x.width, int) else 1
+        if width > LIMITS.members:
+            raise Unsupported(
+                f"{self.where}: {safe_text(name)} has {width} components; named are up to {LIMITS.members}"
+            )
+        return width
+
     def _record(self, x: Tensor) -> Input:
         name = x.value.name or ""
-        width = x.width if x.rank > 1 and isinstance(x.width, int) else 1
+        width = self._width(x, name)
         features = tuple(Feature(f"{name}_{index}") for index in range(width))
         if x.rank != 3:
             return Input(name, features)
@@ -239,8 +251,8 @@ class Walk:
         if kwargs.pop("training", None):
             step.refuse("is called with training=True, so its outputs are random")
         mask = kwargs.pop("mask", None)
-        if isinstance(mask, Tensor) and xs:
-            xs = [_masked(xs[0], mask), *xs[1:]]
+        masks = mask if isinstance(mask, list) else [mask]
+        xs = [_masked(x, masks[place] if place < len(masks) else None) for place, x in enumerate(xs)]
         if layer.network is not None:
             return self.run(layer.network, xs, step.all_weights)
         entry = LAYERS.get(layer.kind)
@@ -254,6 +266,8 @@ class Walk:
             if value is not None:
                 step.refuse(f"is called with {safe_text(name)}, which is not understood")
         outputs = result if isinstance(result, list) else [result]
+        if any(isinstance(dim, int) and dim > LARGEST for output in outputs for dim in output.shape):
+            step.damaged(f"makes an axis of more than {LARGEST} numbers")
         if entry.masks == "own":
             return outputs
         if entry.masks == "none" and xs[0].mask is not None:
@@ -266,8 +280,9 @@ def _is_length(dim: Any) -> bool:
     return dim is None or (isinstance(dim, int) and not isinstance(dim, bool) and dim > 0)
 
 
-def _masked(x: Tensor, mask: Tensor) -> Tensor:
-    return _masked_by(x, mask.value)
+def _masked(x: Tensor, mask: Any) -> Tensor:
+    """`x` with the mask a call gives it by name; without one it keeps its own."""
+    return _masked_by(x, mask.value) if isinstance(mask, Tensor) else x
 
 
 def _masked_by(x: Tensor, mask: ir.Value | None) -> Tensor:

@@ -106,7 +106,7 @@ def _arrays(step: Step, x: Tensor, units: int, biased: bool, gates: str, bias: t
     arrays = step.weights(
         kernel=(width, many * units), recurrent_kernel=(units, many * units), bias=bias if biased else None
     )
-    return arrays if biased else [*arrays, np.zeros(bias, dtype=step.walk.dtype)]
+    return arrays if biased else [*arrays, step.filled(0, bias)]
 
 
 def _stacked(array: Array, units: int, order: Sequence[int]) -> Array:

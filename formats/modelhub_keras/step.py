@@ -29,7 +29,10 @@ from modelhub_keras.weights import Weights
 if TYPE_CHECKING:
     from modelhub_keras.reader import Walk
 
-__all__ = ["LAYERS", "Dim", "Entry", "Lengths", "NeedsLength", "Step", "Tensor", "layer"]
+__all__ = ["LARGEST", "LAYERS", "Dim", "Entry", "Lengths", "NeedsLength", "Step", "Tensor", "is_order", "layer"]
+
+LARGEST = 1 << 24
+"""No axis is longer: architectures may claim any length where no array has to be there."""
 
 Dim = int | str
 """The length of an axis: a number, or the name of a symbol."""
@@ -160,6 +163,12 @@ class Step:
         else:
             yield inner
 
+    def filled(self, number: float, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Weights that the layer goes without, in the network's precision."""
+        if math.prod(shape) > LARGEST:
+            self.damaged(f"asks for {math.prod(shape)} numbers that are not in the file")
+        return np.full(shape, number, dtype=self.walk.dtype)
+
     def zero(self, x: Tensor) -> ir.Value:
         """A 0-d zero of the type of `x`."""
         return self.b.op("CastLike", self.b.constant(np.array(0, dtype=np.int64), "zero"), x.value)
@@ -218,6 +227,12 @@ class Step:
     def volume(self, dims: Sequence[Dim]) -> int:
         """How many numbers axes of these lengths hold."""
         return math.prod(self.size(dim) for dim in dims)
+
+
+def is_order(given: Any, axes: range) -> bool:
+    """Whether `given` lists each of `axes` once."""
+    whole = isinstance(given, list) and all(isinstance(n, int) and not isinstance(n, bool) for n in given)
+    return whole and sorted(given) == list(axes)
 
 
 Function = Callable[..., "Tensor | list[Tensor]"]

@@ -18,6 +18,8 @@ FUNCTIONS = {
     "__operators__.getitem": "GetItem",
     "__operators__.mul": "Multiply",
     "cast": "Cast",
+    "compat.v1.squeeze": "Squeeze",
+    "compat.v1.transpose": "Transpose",
     "concat": "Concatenate",
     "expand_dims": "ExpandDims",
     "linalg.matmul": "Matmul",
@@ -61,7 +63,8 @@ def apply(step: Step, args: list[Any]) -> list[Tensor]:
     function = step.options.get("function")
     if function not in FUNCTIONS:
         step.refuse(f"calls TensorFlow's {safe_text(function)}, which is not read")
-    kwargs = {key: value for key, value in step.kwargs.items() if value is not None and key != "name"}
+    unset = (None, False)
+    kwargs = {k: v for k, v in step.kwargs.items() if k != "name" and not any(v is nothing for nothing in unset)}
     if function == "__operators__.getitem":
         args = [*args, [_key(step, part) for part in kwargs.pop("slice_spec", [])]]
     args = [*args, *(kwargs.pop(name) for name in SECOND if name in kwargs)]
@@ -75,6 +78,8 @@ def apply(step: Step, args: list[Any]) -> list[Tensor]:
 def _key(step: Step, part: Any) -> Any:
     """One index of `slice_spec` (Keras 2: layers/core/tf_op_layer.py, _slice_to_dict)."""
     if isinstance(part, dict):
+        if part.get("class_name") == "__ellipsis__":
+            return ...
         if set(part) <= {"start", "stop", "step"}:
             return slice(part.get("start"), part.get("stop"), part.get("step"))
         step.refuse(f"indexes with {safe_text(part)}")
