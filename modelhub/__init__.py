@@ -1,11 +1,11 @@
 """modelhub: read trained models, convert them, and prove that nothing changed.
 
-    import modelhub
-    model = modelhub.read("net.pt2")                    # an onnx_ir.Model with an interface record
-    modelhub.write(model, "net.json")                   # lwtnn JSON; the suffix or to= says the format
-    report = modelhub.convert("net.pt2", "net.onnx")    # read, write, and check
-    report = modelhub.check("net.pt2", "net.json")      # source against graph against target
-    print(modelhub.inspect("net.pt2"))                  # layers, shapes, parameters, interface
+import modelhub
+model = modelhub.read("net.pt2")                    # an onnx_ir.Model with an interface record
+modelhub.write(model, "net.json")                   # lwtnn JSON; the suffix or to= says the format
+report = modelhub.convert("net.pt2", "net.onnx")    # read, write, and check
+report = modelhub.check("net.pt2", "net.json")      # source against graph against target
+print(modelhub.inspect("net.pt2"))                  # layers, shapes, parameters, interface
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Every error a user can meet, and the exit code of each.
 
     ModelhubError
+    ├── Different           1   what was written does not compute what the source computes
     ├── UsageError          2   the call itself is off: unknown format name, missing option
     ├── UnknownFormat       3   no importer, or more than one, claims the file
     │   └── PluginError     3   a plug-in is broken, or two share a name
@@ -9,7 +10,7 @@
     ├── Inconclusive        6   the check could not run to its end
     └── RegistryError       7   the registry refuses, or is damaged
 
-Exit code 0 means fine or equal, 1 means that two models differ (a verdict, not an error).
+Exit code 0 means fine or equal; 70 is a fault of modelhub itself.
 A message says what is wrong, where, and what to do; it fits on one or a few lines.
 """
 
@@ -17,8 +18,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 __all__ = [
+    "Different",
     "Inconclusive",
     "ModelhubError",
     "Notice",
@@ -37,6 +40,16 @@ class ModelhubError(Exception):
     """Anything modelhub refuses to do. `exit_code` is what the command line returns."""
 
     exit_code = 70
+
+
+class Different(ModelhubError):
+    """A conversion whose check failed. `report` (a `modelhub.equivalence.report.Report`) says where."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, report: Any) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class UsageError(ModelhubError):
@@ -61,6 +74,7 @@ class Unsupported(ModelhubError):
     Args:
         what: the whole that failed, e.g. ``"net.pt2 cannot be written as lwtnn JSON"``.
         reasons: one line per offending node: its name, the reason, the nearest form that fits.
+
     """
 
     exit_code = 4

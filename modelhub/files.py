@@ -98,7 +98,9 @@ def parse_json(text: bytes, where: str) -> Any:
         return value
 
     try:
-        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=pairs, parse_constant=constant, parse_float=number)
+        return json.loads(
+            text.decode("utf-8-sig"), object_pairs_hook=pairs, parse_constant=constant, parse_float=number
+        )
     except RecursionError:
         raise UnreadableFile(f"{where}: nested too deeply") from None
     except UnicodeDecodeError as error:

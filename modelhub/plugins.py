@@ -125,4 +125,6 @@ def format_of_suffix(path: Path) -> str:
     fitting = {canonical(name) for name in names(EXPORTERS) if exporter(name).suffix == suffix}
     if len(fitting) == 1:
         return fitting.pop()
-    raise UsageError(f"{path}: the suffix {suffix!r} tells no format; say --to with one of {', '.join(names(EXPORTERS))}")
+    raise UsageError(
+        f"{path}: the suffix {suffix!r} tells no format; say --to with one of {', '.join(names(EXPORTERS))}"
+    )

@@ -1,11 +1,11 @@
 """How readers write the common graph: one operator a line, names from the source's layers.
 
-    b = Builder()
-    x = b.input("jets", ["N", 44])
-    with b.scope("dense_1"):
-        y = b.op("Gemm", x, b.constant(weight, "weight"), b.constant(bias, "bias"), transB=1)
-    b.output(b.op("Softmax", y, axis=-1), "probabilities", ["N", 3])
-    model = b.finish(interface)
+b = Builder()
+x = b.input("jets", ["N", 44])
+with b.scope("dense_1"):
+    y = b.op("Gemm", x, b.constant(weight, "weight"), b.constant(bias, "bias"), transB=1)
+b.output(b.op("Softmax", y, axis=-1), "probabilities", ["N", 3])
+model = b.finish(interface)
 """
 
 from __future__ import annotations

@@ -35,7 +35,10 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Feature:
-    """One variable. `default` (None: none) replaces NaN before ``(x + offset) * scale``; the range is of raw values."""
+    """One variable. `default` (None: none) replaces NaN before ``(x + offset) * scale``; the range is of raw values.
+
+    `categories` (None: a real number) counts the values 0, 1, ... of a variable that is looked up in a table.
+    """
 
     name: str
     offset: float = 0.0
@@ -43,6 +46,7 @@ class Feature:
     default: float | None = None
     minimum: float | None = None
     maximum: float | None = None
+    categories: int | None = None
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,12 @@ def _input_json(record: Input) -> dict[str, Any]:
     if record.min_length:
         data["min_length"] = record.min_length
     data["features"] = [
-        {"name": f.name, "offset": f.offset, "scale": f.scale, **_present(f, ("default", "minimum", "maximum"))}
+        {
+            "name": f.name,
+            "offset": f.offset,
+            "scale": f.scale,
+            **_present(f, ("default", "minimum", "maximum", "categories")),
+        }
         for f in record.features
     ]
     return data

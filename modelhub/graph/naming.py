@@ -71,15 +71,17 @@ def _refit(old: Input, new: Input) -> Input:
             f"input {old.name!r} takes {len(old.features)} variables, the interface lists {len(new.features)} "
             f"for {new.name!r}"
         )
-    if old.scaled and new.scaled and any(
-        (a.offset, a.scale, a.default) != (b.offset, b.scale, b.default)
-        for a, b in zip(old.features, new.features, strict=True)
+    if (
+        old.scaled
+        and new.scaled
+        and any(
+            (a.offset, a.scale, a.default) != (b.offset, b.scale, b.default)
+            for a, b in zip(old.features, new.features, strict=True)
+        )
     ):
         raise UsageError(f"input {old.name!r} is scaled inside the model already; the interface may only rename it")
     if old.scaled and not new.scaled:
-        features = tuple(
-            replace(a, name=b.name) for a, b in zip(old.features, new.features, strict=True)
-        )
+        features = tuple(replace(a, name=b.name) for a, b in zip(old.features, new.features, strict=True))
         new = replace(new, features=features)
     return replace(new, sequence=old.sequence)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,8 @@ def _own(data: dict[str, Any], where: str) -> Interface:
         raise UnreadableFile(f"{where}: {safe_text(error.json_path)}: {safe_text(error.message, 120)}")
     inputs = [
         Input(
-            **{k: v for k, v in entry.items() if k != "features"},
-            features=tuple(
-                Feature(**{k: v if k == "name" else float(v) for k, v in feature.items()})
-                for feature in entry["features"]
-            ),
+            **{key: value for key, value in entry.items() if key != "features"},
+            features=tuple(_feature(feature) for feature in entry["features"]),
         )
         for entry in data["inputs"]
     ]
@@ -60,6 +58,11 @@ def _own(data: dict[str, Any], where: str) -> Interface:
     return Interface(tuple(inputs), tuple(outputs))
 
 
+def _feature(data: dict[str, Any]) -> Feature:
+    numbers = {key: float(value) for key, value in data.items() if key not in ("name", "categories")}
+    return Feature(name=data["name"], categories=data.get("categories"), **numbers)
+
+
 def lwtnn_variables(data: dict[str, Any], where: str) -> Interface:
     """The record in an lwtnn variables file.
 
@@ -70,7 +73,9 @@ def lwtnn_variables(data: dict[str, Any], where: str) -> Interface:
     inputs = _list(data, "inputs", where)
     if "input_sequences" in data or any(isinstance(entry, dict) and "variables" in entry for entry in inputs):
         series = _list(data, "input_sequences", where) if "input_sequences" in data else []
-        records = [_node(entry, sequence, where) for sequence, group in ((False, inputs), (True, series)) for entry in group]
+        records = [
+            _node(entry, sequence, where) for sequence, group in ((False, inputs), (True, series)) for entry in group
+        ]
         outputs = _list(data, "outputs", where) if "outputs" in data else []
         return Interface(
             tuple(distinct(records)),
@@ -88,8 +93,6 @@ def lwtnn_variables(data: dict[str, Any], where: str) -> Interface:
 
 def distinct(records: list[Input]) -> list[Input]:
     """`records` with tensor names that differ: lwtnn lets a scalar and a sequence input share a name."""
-    from dataclasses import replace
-
     taken: set[str] = set()
     result = []
     for record in records:

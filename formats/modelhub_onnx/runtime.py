@@ -1,0 +1,108 @@
+"""ONNX files in onnxruntime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from modelhub.errors import Inconclusive, safe_text
+from modelhub.graph.interface import KEY, Interface
+from modelhub_onnx.reader import parse
+
+if TYPE_CHECKING:
+    from modelhub.protocols import Arrays, Engine, ReadOptions
+
+__all__ = ["Session", "load"]
+
+
+def load(path: Path, interface: Interface, precision: str, options: ReadOptions) -> Engine:  # noqa: ARG001
+    """The file in a session, in the precision it is written in and no other: that is what will be deployed."""
+    proto = parse(path)
+    own = _precision(proto)
+    if own != precision:
+        raise Inconclusive(f"{path.name} is written in {own}")
+    scaled = any(entry.key == KEY for entry in proto.metadata_props)
+    return Session(proto.SerializeToString(), interface, precision, prepares=not scaled)
+
+
+def _precision(proto: onnx.ModelProto) -> str:
+    """float64 if an input or output is of that type, else float32."""
+    types = {value.type.tensor_type.elem_type for value in (*proto.graph.input, *proto.graph.output)}
+    return "float64" if onnx.TensorProto.DOUBLE in types else "float32"
+
+
+class Session:
+    """An `Engine`: one onnxruntime session on the CPU, one thread."""
+
+    name = "onnxruntime"
+    version: str = onnxruntime.__version__
+
+    def __init__(self, model: bytes, interface: Interface, precision: str, *, prepares: bool = False) -> None:
+        self.precision = precision
+        self._interface = interface
+        self._prepares = prepares
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = 1
+        settings.log_severity_level = 4
+        try:
+            self._session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions share no public base
+            raise Inconclusive(f"onnxruntime cannot load this model in {precision}: {_last(error)}") from None
+        self._batch = _fixed(self._session.get_inputs())
+
+    def __call__(self, arrays: Arrays) -> Arrays:
+        """Outputs by tensor name; a graph with a burnt-in batch is fed in slices of that size."""
+        ready = self._interface.prepare(arrays, self.precision) if self._prepares else _cast(arrays, self.precision)
+        feed: dict[str, NDArray[Any]] = {
+            slot.name: ready[record.tensor].astype(_NUMPY[slot.type], copy=False)
+            for slot, record in zip(self._session.get_inputs(), self._interface.inputs, strict=True)
+        }
+        events = len(next(iter(feed.values())))
+        if self._batch is None or self._batch == events:
+            results = self._run(feed)
+        elif events % self._batch:
+            raise Inconclusive(f"the graph takes {self._batch} events at a time, {events} do not divide")
+        else:
+            slices = range(0, events, self._batch)
+            parts = [self._run({k: v[i : i + self._batch] for k, v in feed.items()}) for i in slices]
+            results = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        return {record.tensor: result for record, result in zip(self._interface.outputs, results, strict=True)}
+
+    def _run(self, feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        try:
+            results: list[NDArray[Any]] = self._session.run(None, feed)
+        except Exception as error:
+            raise Inconclusive(f"onnxruntime cannot run this model in {self.precision}: {_last(error)}") from None
+        return results
+
+
+_NUMPY = {
+    "tensor(bool)": np.bool_,
+    "tensor(double)": np.float64,
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
+}
+
+
+def _cast(arrays: Arrays, precision: str) -> dict[str, NDArray[Any]]:
+    return {k: v.astype(precision) if np.issubdtype(v.dtype, np.floating) else v for k, v in arrays.items()}
+
+
+def _fixed(slots: list[Any]) -> int | None:
+    """The number of events burnt into the first axis of every input, if any."""
+    sizes = {slot.shape[0] for slot in slots if slot.shape}
+    size = sizes.pop() if len(sizes) == 1 else None
+    return size if isinstance(size, int) else None
+
+
+def _last(error: Exception) -> str:
+    return safe_text(str(error).strip().splitlines()[-1], 200)

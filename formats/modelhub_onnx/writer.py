@@ -1,0 +1,54 @@
+"""The common graph as an ONNX file: plain operators, one precision, the interface record in its metadata."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from modelhub.errors import Unsupported, UsageError, safe_text
+from modelhub.files import atomic_write
+from modelhub.graph.canonical import infer_shapes
+from modelhub.graph.precision import to_precision
+from modelhub.protocols import WriteOptions
+
+__all__ = ["write"]
+
+LARGEST = (2 << 30) - 1
+"""Protobuf's own limit for one message, in bytes."""
+
+
+def write(model: ir.Model, path: Path, options: WriteOptions) -> None:
+    """Write `model` with its functions dissolved, in float32 unless `options.precision` says float64.
+
+    `options.opset` asks for another operator set, by ONNX's own version converter. Raises `Unsupported` where that
+    fails or the model is beyond protobuf's 2 GiB.
+    """
+    if options.form is not None:
+        raise UsageError(f"ONNX files come in one form only, not {safe_text(options.form)!r}")
+    precision = options.precision or "float32"
+    if precision not in ("float32", "float64"):
+        raise UsageError(f"ONNX is written in float32 or float64, not {safe_text(precision)!r}")
+    to_precision(model, precision)
+    infer_shapes(model)
+    model.producer_name = "modelhub"
+    proto = ir.to_proto(model)
+    if proto.ByteSize() > LARGEST:
+        raise Unsupported(f"{path} would be larger than 2 GiB, which ONNX cannot hold in one file")
+    if options.opset is not None:
+        proto = _to_opset(proto, options.opset, path)
+    onnx.checker.check_model(proto)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _to_opset(proto: onnx.ModelProto, opset: int, path: Path) -> onnx.ModelProto:
+    from onnx import version_converter
+
+    try:
+        return version_converter.convert_version(proto, opset)
+    except Exception as error:
+        raise Unsupported(
+            f"{path} cannot be written in operator set {opset}", [f"onnx.version_converter: {safe_text(error, 160)}"]
+        ) from None

@@ -1,0 +1,110 @@
+"""The three sides of a check, each in its own engine at every precision that engine has."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelhub import plugins
+from modelhub.equivalence.report import Party
+from modelhub.errors import Inconclusive
+from modelhub.graph.interface import Interface
+from modelhub.protocols import ReadOptions, WriteOptions
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from modelhub.protocols import Arrays, Engine
+
+__all__ = ["Side", "graph_side", "load_side"]
+
+
+@dataclass
+class Side:
+    """A party and its engines by precision, best first."""
+
+    party: Party
+    engines: dict[str, Engine] = field(default_factory=dict)
+
+    @property
+    def best(self) -> str | None:
+        """The best precision this side can run in."""
+        return next(iter(self.engines), None)
+
+    def settle(self, arrays: Arrays) -> None:
+        """Drop the engines that cannot run this model at all, as one ordinary probe shows."""
+        reasons = []
+        for precision, engine in list(self.engines.items()):
+            try:
+                engine(arrays)
+            except Inconclusive as error:
+                del self.engines[precision]
+                reasons.append(f"{self.party.role}: {error}")
+        if not self.engines and reasons:
+            self.party.missing = "; ".join(reasons)
+        self.party.engines = [f"{e.name} {e.version} {p}" for p, e in self.engines.items()]
+
+    def run(self, arrays: Arrays) -> dict[str, Arrays]:
+        """Outputs by precision, from every engine. Raises `Inconclusive` where one refuses this probe."""
+        return {precision: engine(arrays) for precision, engine in self.engines.items()}
+
+
+def load_side(
+    role: str,
+    path: Path,
+    format: str,
+    interface: Interface,
+    options: ReadOptions,
+    name: str = "",
+) -> Side:
+    """The file `path` in its own engine; without one the side says what is missing."""
+    party = Party(role, format, name or path.name, _digest(path))
+    side = Side(party)
+    runtime = plugins.runtime(format)
+    if runtime is None:
+        party.missing = f"{role}: no engine is known for {format} files"
+    elif not runtime.installed():
+        party.missing = f'{role}: the {format} engine is not installed; pip install "modelhub-hep[{runtime.extra}]"'
+    else:
+        reasons = []
+        for precision in runtime.precisions:
+            try:
+                engine = runtime.load(path, interface, precision, options)
+            except Inconclusive as error:
+                reasons.append(f"{role}: {error}")
+                continue
+            side.engines[precision] = engine
+        if not side.engines:
+            party.missing = "; ".join(dict.fromkeys(reasons))
+    return side
+
+
+def graph_side(model: ir.Model, interface: Interface, folder: Path) -> Side:
+    """The common graph in onnxruntime, written out in float64 (attributes kept as doubles) and in float32."""
+    side: Side | None = None
+    runtime, exporter = plugins.runtime("onnx"), plugins.exporter("onnx")
+    reasons = []
+    for precision in ("float64", "float32"):
+        path = folder / f"graph.{precision}.onnx"
+        exporter.write(model.clone(), path, WriteOptions(precision=precision))
+        if side is None or precision == "float32":
+            engines = side.engines if side is not None else {}
+            side = Side(Party("graph", "onnx", "graph.onnx", _digest(path)), engines)
+        if runtime is None:
+            continue
+        try:
+            engine = runtime.load(path, interface, precision, ReadOptions())
+            side.engines[precision] = engine
+        except Inconclusive as error:
+            reasons.append(f"graph: {error}")
+    assert side is not None
+    if not side.engines:
+        side.party.missing = "; ".join(reasons) or "graph: onnxruntime is not installed"
+    return side
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,117 @@
+"""Seeded inputs that a check runs on both sides: a class of probe for each way in which models go wrong.
+
+All numbers are exact in float32, so that an engine in float32 and one in float64 see the same input.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from modelhub.graph.interface import Feature, Input, Interface
+
+__all__ = ["Probe", "probes"]
+
+EVENTS = 64
+"""Events per probe."""
+
+LENGTHS = (0, 1, 2, 3, 7, 20)
+"""Sequence lengths tried where the graph leaves them open."""
+
+Draw = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One batch of events. `length` is the number of steps of every sequence, None without sequences."""
+
+    name: str
+    length: int | None
+    arrays: dict[str, NDArray[Any]]
+
+
+def probes(model: ir.Model, seed: int) -> Iterator[Probe]:
+    """Every probe for `model`, the same for the same seed, whatever the order they are drawn in.
+
+    normal:   what a network sees in training: standard normal after offset and scale.
+    wide:     ±10^U(-3, 3), for branches, saturation and cancellation.
+    zero:     all zero after offset and scale.
+    missing:  normal, with NaN in a third of the variables that have a default.
+    """
+    interface = Interface.of(model)
+    draws: dict[str, Draw] = {
+        "normal": lambda rng, shape: rng.standard_normal(shape),
+        "wide": lambda rng, shape: 10 ** rng.uniform(-3, 3, shape) * rng.choice([-1.0, 1.0], shape),
+        "zero": lambda _, shape: np.zeros(shape),
+    }
+    if any(f.default is not None for record in interface.inputs for f in record.features):
+        draws["missing"] = draws["normal"]
+    lengths: tuple[int | None, ...] = (None,)
+    if any(record.sequence for record in interface.inputs):
+        lengths = tuple(_lengths(interface))
+    burnt_in = all(_fixed(v) for v, r in zip(model.graph.inputs, interface.inputs, strict=True) if r.sequence)
+    for name, draw in draws.items():
+        for length in lengths:
+            key = f"{seed}/{name}/{length}".encode()
+            rng = np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(key).digest()[:8], "little")))
+            arrays = {
+                record.tensor: _fill(rng, record, _shape(value, record, length), value.dtype, draw, name == "missing")
+                for value, record in zip(model.graph.inputs, interface.inputs, strict=True)
+            }
+            sizes = [a.shape[1] for a, r in zip(arrays.values(), interface.inputs, strict=True) if r.sequence]
+            yield Probe(name, max(sizes, default=None) if length is not None else None, arrays)
+            if length is not None and burnt_in:
+                break
+
+
+def _lengths(interface: Interface) -> list[int]:
+    """The lengths to try: inside the declared limits, with the limits themselves."""
+    sequences = [record for record in interface.inputs if record.sequence]
+    low = max(record.min_length for record in sequences)
+    high = min((r.max_length for r in sequences if r.max_length is not None), default=max(LENGTHS))
+    return sorted({n for n in LENGTHS if low <= n <= high} | {low, high})
+
+
+def _fixed(value: ir.Value) -> bool:
+    return value.shape is not None and len(value.shape) > 1 and isinstance(value.shape[1], int)
+
+
+def _shape(value: ir.Value, record: Input, length: int | None) -> tuple[int, ...]:
+    """The array's shape: burnt-in sizes as they are, a batch of `EVENTS` (or a multiple of the burnt-in batch)."""
+    dims = list(value.shape or ())
+    batch = dims[0] if dims and isinstance(dims[0], int) else 1
+    sizes = [max(EVENTS // batch, 1) * batch]
+    for axis, dim in enumerate(dims[1:], 1):
+        steps = length if record.sequence and axis == 1 and length is not None else len(record.features)
+        sizes.append(dim if isinstance(dim, int) else steps)
+    return tuple(sizes[: len(dims)])
+
+
+def _fill(
+    rng: np.random.Generator, record: Input, shape: tuple[int, ...], dtype: ir.DataType | None, draw: Draw, holes: bool
+) -> NDArray[Any]:
+    """Raw values of one input: drawn after scaling, brought back before it, then rounded to float32."""
+    z = draw(rng, shape)
+    if dtype is not None and dtype.is_integer():
+        top = record.features[0].categories if record.features else None
+        return rng.integers(0, top or 2, shape).astype(dtype.numpy())
+    if len(shape) < 2 or shape[-1] != len(record.features):
+        return z.astype(np.float32)
+    columns = [_raw(rng, feature, z[..., i], holes) for i, feature in enumerate(record.features)]
+    return np.stack(columns, axis=-1).astype(np.float32) if columns else z.astype(np.float32)
+
+
+def _raw(rng: np.random.Generator, feature: Feature, z: NDArray[np.float64], holes: bool) -> NDArray[np.float64]:
+    if feature.categories is not None:
+        x: NDArray[np.float64] = rng.integers(0, feature.categories, z.shape) / (feature.scale or 1.0) - feature.offset
+        return x
+    x = z / feature.scale - feature.offset if feature.scale else z
+    if holes and feature.default is not None:
+        x = np.where(rng.random(z.shape) < 1 / 3, np.nan, x)
+    return x

@@ -1,0 +1,145 @@
+"""Reports for people: a table in the terminal, and one line that sums it up."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from modelhub.errors import safe_text
+
+if TYPE_CHECKING:
+    from modelhub.equivalence.report import Leg, Report
+    from modelhub.inspection import Inspection
+
+__all__ = ["show", "show_formats", "show_inspection", "summary"]
+
+COLOURS = {"identical": "green", "equivalent": "green", "different": "red", "inconclusive": "yellow"}
+
+
+def summary(report: Report) -> str:
+    """One line: the verdict and the number behind it, or what is missing."""
+    if report.verdict == "inconclusive":
+        return f"check incomplete: {'; '.join(report.missing) or 'no leg ran'}"
+    last = [leg for leg in report.legs if leg.between == ("source", "target")]
+    worst = max((leg.worst.worst.largest for leg in last if leg.worst is not None), default=0.0)
+    return f"{report.verdict}, largest difference between source and target {worst:.1e}"
+
+
+def show(report: Report) -> None:
+    """The report as tables on stderr: who ran, leg by leg what came out, and where it differs."""
+    console = Console(stderr=True, highlight=False)
+    parties = Table(box=None, pad_edge=False)
+    for column in ("party", "file", "engine"):
+        parties.add_column(column, style="bold" if column == "party" else "")
+    for party in report.parties:
+        engines = "\n".join(party.engines) or Text(party.missing or "did not run", style="yellow")
+        parties.add_row(party.role, Text(safe_text(party.file, 60)), engines)
+    console.print(parties)
+    console.print()
+    legs = Table(box=None, pad_edge=False)
+    for column, justify in (
+        ("leg", "left"),
+        ("precision", "left"),
+        ("probes", "right"),
+        ("events", "right"),
+        ("largest difference", "right"),
+        ("tolerance there", "right"),
+        ("verdict", "left"),
+    ):
+        legs.add_column(column, justify=justify, no_wrap=column == "leg")  # type: ignore[arg-type]
+    for leg in report.legs:
+        legs.add_row(*_leg_row(leg))
+    console.print(legs)
+    for title, lines in (
+        ("names that differ", report.record),
+        ("numbers that differ", report.parameters),
+        ("not compared", report.skipped),
+        ("worst cases", _worst_cases(report)),
+    ):
+        if lines:
+            console.print(f"\n[bold]{title}[/bold]")
+            for line in lines:
+                console.print(Text(f"  {line}"))
+    console.print(f"\nverdict: [bold {COLOURS[report.verdict]}]{report.verdict}[/]")
+
+
+def _leg_row(leg: Leg) -> list[str | Text]:
+    name = " – ".join(leg.between)
+    verdict = Text(leg.verdict, style=COLOURS[leg.verdict])
+    worst = leg.worst
+    if worst is None:
+        return [name, leg.precision, "0", "0", "", "", verdict]
+    events = sum(result.events for result in leg.results)
+    largest = max(result.worst.largest for result in leg.results)
+    return [
+        name,
+        leg.precision,
+        str(len(leg.results)),
+        str(events),
+        f"{largest:.1e}",
+        f"{worst.worst.tolerance:.1e}",
+        verdict,
+    ]
+
+
+def _worst_cases(report: Report) -> list[str]:
+    """For every leg that differs, the probe, event and component where it does most."""
+    lines = []
+    for leg in report.legs:
+        result = leg.worst
+        if leg.verdict != "different" or result is None:
+            continue
+        worst = result.worst
+        steps = "" if result.length is None else f", {result.length} steps"
+        place = "".join(f"[{i}]" for i in worst.component)
+        lines.append(
+            f"{' – '.join(leg.between)}: probe {result.probe}{steps}, event {worst.event}, "
+            f"{safe_text(worst.output)}{place}: {worst.a:.9g} against {worst.b:.9g}"
+        )
+    return lines
+
+
+def show_inspection(found: Inspection) -> None:
+    """An inspection as tables on stdout."""
+    console = Console(highlight=False)
+    console.print(f"[bold]{found.file}[/bold]: {found.format}, {found.parameters:,} parameters, opset {found.opset}\n")
+    layers = Table(box=None, pad_edge=False)
+    for column in ("layer", "operator", "output"):
+        layers.add_column(column)
+    layers.add_column("parameters", justify="right")
+    for row in found.layers:
+        layers.add_row(
+            Text(safe_text(row.name, 60)), row.operator, row.shape, f"{row.parameters:,}" if row.parameters else ""
+        )
+    console.print(layers)
+    inputs = Table(box=None, pad_edge=False, title="\ninputs", title_justify="left", title_style="bold")
+    for column in ("input", "variable", "offset", "scale", "default"):
+        inputs.add_column(column, justify="left" if column in ("input", "variable") else "right")
+    for record in found.interface.inputs:
+        for index, f in enumerate(record.features):
+            name = safe_text(record.name) + (" (sequence)" if record.sequence else "") if index == 0 else ""
+            default = "" if f.default is None else f"{f.default:g}"
+            inputs.add_row(name, Text(safe_text(f.name)), f"{f.offset:g}", f"{f.scale:g}", default)
+    console.print(inputs)
+    console.print("\n[bold]outputs[/bold]")
+    for output in found.interface.outputs:
+        console.print(Text(f"{safe_text(output.name)}: {', '.join(map(safe_text, output.labels))}"))
+
+
+def show_formats(rows: list[dict[str, Any]]) -> None:
+    """The table of formats on stdout."""
+    console = Console(highlight=False, file=sys.stdout)
+    table = Table(box=None, pad_edge=False)
+    for column in ("format", "reads", "writes", "engine for the check"):
+        table.add_column(column)
+    for row in rows:
+        alias = f" (= {row['alias_of']})" if row["alias_of"] else ""
+        engine = row["engine"] or "none"
+        if engine == "missing":
+            engine = f'pip install "modelhub-hep[{row["extra"]}]"'
+        table.add_row(row["format"] + alias, " ".join(row["reads"]), row["writes"] or "", Text(engine))
+    console.print(table)
