@@ -30,7 +30,7 @@ ZERO = float(np.float32(1e-35))
 
 
 class Compare(IntEnum):
-    """What a split asks; the true branch is taken where it holds. The numbers are those of ai.onnx.ml 5 TreeEnsemble."""
+    """What a split asks; the true branch is taken where it holds. The numbers are those of TreeEnsemble in ONNX."""
 
     LE = 0
     LT = 1
@@ -92,8 +92,8 @@ class Sets:
 class LinearLeaves:
     """Leaves that are linear functions of the row, as LightGBM's linear_tree (io/tree.cpp: PredictionFunLinear).
 
-    The value of leaf l is ``constant[l] + sum(coefficient[i] * x[feature[i]] for i in start[l]..start[l + 1])``, and the
-    plain ``Forest.values[l, 0]`` for a row where one of these features is NaN.
+    The value of leaf l is ``constant[l] + sum(coefficient[i] * x[feature[i]] for i in start[l]..start[l + 1])``, and
+    the plain ``Forest.values[l, 0]`` for a row where one of these features is NaN. The row is taken as it comes.
     """
 
     constant: NDArray[np.float64]
@@ -174,11 +174,11 @@ class Forest:
         return np.asarray(self.leaf < 0)
 
     def checked(self, where: str) -> Forest:
-        """This forest, if it is one: `where` names the file in the error.
+        """The forest itself, if it is one: `where` names the file in the error.
 
-        Every node hangs on exactly one parent or is a root, every node is reached, nothing turns in circles, splits have
-        both children and leaves none, every index is in range, every number that decides or counts is finite. No
-        recursion; time grows as nodes times the logarithm of the depth. Raises `UnreadableFile`.
+        Every node hangs on exactly one parent or is a root, every node is reached, nothing turns in circles, splits
+        have both children and leaves none, every index is in range, no threshold is NaN, every number that
+        counts is finite. No recursion; time grows as nodes times the logarithm of the depth. Raises `UnreadableFile`.
         """
         _check_sizes(self, where)
         _check_nodes(self, where)
@@ -254,7 +254,7 @@ def _check_nodes(forest: Forest, where: str) -> None:
     _refuse(splits & ((forest.feature < 0) | (forest.feature >= forest.features)), where, "asks for no known feature")
     _refuse(splits & (forest.compare > max(Compare)), where, "compares in an unknown way")
     numeric = splits & (forest.compare != Compare.MEMBER)
-    _refuse(numeric & ~np.isfinite(forest.threshold), where, "has a threshold that is no finite number")
+    _refuse(numeric & np.isnan(forest.threshold), where, "has a threshold that is no number")
 
 
 def _check_sets(forest: Forest, where: str) -> None:

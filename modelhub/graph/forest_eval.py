@@ -138,7 +138,7 @@ def _membership(forest: Forest) -> Callable[[NDArray[Any], NDArray[Any]], NDArra
 def _linear(forest: Forest, row: NDArray[np.int64], x: NDArray[Any]) -> NDArray[np.float64]:
     """Values [N, 1] of linear leaves `row` [N]; see `LinearLeaves`."""
     linear = forest.linear
-    assert linear is not None  # noqa: S101
+    assert linear is not None
     value = linear.constant[row].copy()
     missing = np.zeros(len(row), np.bool_)
     for leaf in np.unique(row):
