@@ -1,0 +1,339 @@
+"""A weight file in one pass of expat: trees into arrays while they stream by, all the rest into small elements.
+
+Nothing of the text is kept but what a method needs. Nodes of a `<BinaryTree>`, by far the most of a large file, never
+become objects: each leaves one entry in the arrays of a `Grove`. Refused while reading: any DOCTYPE (ROOT writes none),
+elements outside the closed table, nesting and numbers of elements beyond the limits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.parsers import expat
+
+from modelhub.errors import UnreadableFile, Unsupported, safe_text
+from modelhub.files import LIMITS, head
+
+__all__ = ["Element", "Grove", "begins", "parse"]
+
+CHUNK = 1 << 20
+
+MAX_DEPTH = 20_000
+"""Levels of nodes inside a tree."""
+
+MAX_LEVELS = 64
+"""Levels of any other element."""
+
+MAX_ELEMENTS = 200_000
+"""How many elements other than nodes of trees."""
+
+GZIP = b"\x1f\x8b"
+
+TEXT = {
+    "Option",
+    "Neuron",
+    "Matrix",
+    "Statistics",
+    "Eigenvectors",
+    "Histogram",
+    "HistogramBinning",
+    "Weights",
+    "Biases",
+}
+"""Elements whose text counts."""
+
+KNOWN = TEXT | {
+    *("MethodSetup", "GeneralInfo", "Info", "Options", "Variables", "Variable", "Spectators", "Spectator"),
+    *("Classes", "Class", "Targets", "Target", "Transformations", "Transform", "Selection", "Input", "Output"),
+    *("Ranges", "Range", "PDF", "BinaryTree", "SubMethod", "Layout", "Layer", "Coefficient"),
+    *("DenseLayer", "ReshapeLayer"),
+}
+"""The closed table; `CumulativePDF_cls<i>` belongs to it too."""
+
+SKIPPED = {"MVAPdfs", "InverseHessian"}
+"""Elements that do not take part in the response: the output's distribution in training, and its error estimate."""
+
+
+@dataclass(slots=True)
+class Element:
+    """One element that is not a node of a tree."""
+
+    name: str
+    line: int
+    attributes: dict[str, str]
+    children: list[Element] = field(default_factory=list)
+    text: str = ""
+    grove: Grove | None = None
+    """The trees inside, for a `<Weights>` that has any."""
+
+    def find(self, name: str) -> Element | None:
+        """The first child called `name`."""
+        return next((child for child in self.children if child.name == name), None)
+
+    def all(self, name: str) -> list[Element]:
+        """All children called `name`."""
+        return [child for child in self.children if child.name == name]
+
+
+class Grove:
+    """The trees of one `<Weights>` as the file has them; one entry per node, in the order of the file."""
+
+    __slots__ = (
+        "cut",
+        "feature",
+        "fisher",
+        "left",
+        "negated",
+        "purity",
+        "response",
+        "right",
+        "roots",
+        "type",
+        "weight",
+    )
+
+    def __init__(self) -> None:
+        self.feature = array("i")
+        self.cut = array("f")
+        self.negated = array("b")
+        """1 where `cType` is 0: the outcome of the cut is turned round."""
+        self.type = array("i")
+        """`nType`: 0 goes on, anything else ends here."""
+        self.response = array("f")
+        """NaN where the file has none."""
+        self.purity = array("f")
+        self.left = array("i")
+        """The child, -1 where there is none."""
+        self.right = array("i")
+        self.fisher: dict[int, tuple[float, ...]] = {}
+        """Node -> coefficients, the offset last."""
+        self.roots = array("i")
+        self.weight = array("f")
+        """boostWeight of every tree."""
+
+
+def begins(path: Path) -> bytes:
+    """The first few hundred bytes of the text in `path`, inflated where needed, white space in front stripped."""
+    start = head(path, 4096)
+    if start.startswith(GZIP):
+        try:
+            start = zlib.decompressobj(31).decompress(start, 4096)
+        except zlib.error:
+            return b""
+    return start.lstrip()
+
+
+def parse(path: Path) -> tuple[Element, str]:
+    """The root element of `path` and the SHA-256 of its bytes. Raises `UnreadableFile`, `Unsupported`."""
+    digest = hashlib.sha256()
+    builder = _Builder(str(path))
+    parser = builder.parser
+    try:
+        first = True
+        for piece in _text(path, digest):
+            data = piece.lstrip() if first else piece
+            first = first and not data
+            if data:
+                parser.Parse(data, False)
+        parser.Parse(b"", True)
+    except expat.ExpatError as error:
+        what = expat.ErrorString(error.code)
+        raise UnreadableFile(f"{path}: not well-formed XML, line {error.lineno}: {what}") from None
+    except (ValueError, OverflowError, LookupError) as error:
+        line = parser.CurrentLineNumber
+        raise UnreadableFile(f"{path}: line {line}: {builder.blame(error)}") from None
+    if builder.root is None:
+        raise UnreadableFile(f"{path}: the file holds no element")
+    return builder.root, digest.hexdigest()
+
+
+def _text(path: Path, digest: hashlib._Hash) -> Iterator[bytes]:
+    """The text of `path` in pieces, inflated where it begins as gzip; bounded while inflating."""
+    compressed = head(path, 2) == GZIP
+    inflate = zlib.decompressobj(31)
+    total = 0
+    try:
+        with path.open("rb") as file:
+            while raw := file.read(CHUNK):
+                digest.update(raw)
+                if not compressed:
+                    yield raw
+                    continue
+                while raw:
+                    if inflate.eof:  # gzip files may be joined end to end
+                        inflate = zlib.decompressobj(31)
+                    piece = inflate.decompress(raw, CHUNK)
+                    raw = inflate.unconsumed_tail or inflate.unused_data
+                    total += len(piece)
+                    if total > LIMITS.expanded:
+                        raise UnreadableFile(f"{path}: expands beyond the limit of {LIMITS.expanded} bytes")
+                    yield piece
+    except OSError as error:
+        raise UnreadableFile(f"{path}: {error.strerror or error}") from error
+    except zlib.error as error:
+        raise UnreadableFile(f"{path}: not a readable gzip file: {safe_text(error)}") from None
+    if compressed and not inflate.eof:
+        raise UnreadableFile(f"{path}: the gzip file ends too early")
+
+
+class _Builder:
+    """The handlers of expat. Two sets: one for nodes of trees, lean because it runs a million times; one for the rest."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.root: Element | None = None
+        self.open: list[Element] = []
+        self.pieces: list[str] = []
+        self.count = 0
+        self.skipping = 0
+        self.path: list[int] = []  # nodes from the root of the tree down to the one being read
+        self.grove = Grove()
+        parser = expat.ParserCreate()
+        parser.buffer_text = True
+        parser.buffer_size = 1 << 16
+        parser.StartDoctypeDeclHandler = self.doctype
+        parser.StartElementHandler = self.start
+        parser.EndElementHandler = self.end
+        parser.CharacterDataHandler = self.pieces.append
+        self.parser = parser
+
+    def blame(self, error: Exception) -> str:
+        """What went wrong, in the words of the file."""
+        if isinstance(error, KeyError):
+            return f"the attribute {safe_text(error.args[0])!r} is missing"
+        return f"not a number that fits: {safe_text(error)}"
+
+    def fail(self, what: str) -> UnreadableFile:
+        """The error for a file that is no weight file, at the line being read."""
+        return UnreadableFile(f"{self.where}: line {self.parser.CurrentLineNumber}: {what}")
+
+    def doctype(self, *_: object) -> None:
+        """No weight file has a DOCTYPE; with one come entities, and with them bombs."""
+        raise self.fail("holds a DOCTYPE, which no TMVA weight file has; not read")
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """An element opens."""
+        if self.skipping or (name in SKIPPED and self.open):
+            self.skipping += 1
+            if self.skipping > MAX_LEVELS:
+                raise self.fail("elements are nested too deeply")
+            return
+        self.count += 1
+        if self.count > MAX_ELEMENTS or len(self.open) >= MAX_LEVELS:
+            raise self.fail("too many elements, or nested too deeply")
+        if name == "BinaryTree":
+            self.plant(attributes)
+            return
+        if name not in KNOWN and not name.startswith("CumulativePDF_cls"):
+            self.unknown(name)
+        element = Element(name, self.parser.CurrentLineNumber, attributes)
+        if self.open:
+            self.open[-1].children.append(element)
+        elif name == "MethodSetup":
+            self.root = element
+        else:
+            raise self.fail(f"begins with <{safe_text(name)}>, a TMVA weight file with <MethodSetup>")
+        self.open.append(element)
+        self.pieces.clear()
+
+    def unknown(self, name: str) -> None:
+        """Refuse an element by name, and name the method it belongs to."""
+        method = safe_text(self.root.attributes.get("Method", "?")) if self.root else "?"
+        raise Unsupported(
+            f"{self.where} holds what this reader does not know",
+            [f"<{safe_text(name)}> in line {self.parser.CurrentLineNumber}, of the method {method}"],
+        )
+
+    def end(self, name: str) -> None:
+        """An element closes; only here its text is complete."""
+        if self.skipping:
+            self.skipping -= 1
+            self.pieces.clear()
+            return
+        element = self.open.pop()
+        if name in TEXT and not element.children:
+            element.text = "".join(self.pieces)
+        self.pieces.clear()
+
+    def plant(self, attributes: dict[str, str]) -> None:
+        """A tree begins: nodes from here on."""
+        parent = self.open[-1] if self.open else None
+        if parent is None or parent.name != "Weights":
+            raise self.fail("a <BinaryTree> outside <Weights>")
+        if parent.grove is None:
+            parent.grove = Grove()
+        self.grove = parent.grove
+        kind = attributes.get("type", "DecisionTree")
+        if kind != "DecisionTree":
+            raise Unsupported(f"{self.where}: a <BinaryTree> of type {safe_text(kind)!r}, not DecisionTree")
+        self.grove.weight.append(float(attributes["boostWeight"]))
+        self.grove.roots.append(len(self.grove.feature))
+        self.parser.StartElementHandler = self.node
+        self.parser.EndElementHandler = self.end_node
+        self.parser.CharacterDataHandler = None
+
+    def node(self, name: str, attributes: dict[str, str]) -> None:
+        """A `<Node>` opens."""
+        if name != "Node":
+            self.unknown(name)
+        grove, path = self.grove, self.path
+        index = len(grove.feature)
+        position = attributes["pos"]
+        if path:
+            side = grove.right if position == "r" else grove.left if position == "l" else None
+            if side is None:
+                raise self.fail(f"a node at pos={safe_text(position)!r} inside a tree, not 'l' or 'r'")
+            if side[path[-1]] >= 0:
+                raise self.fail(f"a node with two children at pos={position!r}")
+            side[path[-1]] = index
+            if len(path) >= MAX_DEPTH:
+                raise self.fail(f"a tree deeper than {MAX_DEPTH} levels")
+        elif position != "s" or index != grove.roots[-1]:
+            raise self.fail("a tree must have one root, at pos='s'")
+        path.append(index)
+        grove.left.append(-1)
+        grove.right.append(-1)
+        kind = int(attributes["nType"])
+        grove.type.append(kind)
+        if kind:
+            grove.feature.append(-1)
+            grove.cut.append(0.0)
+            grove.negated.append(0)
+            grove.response.append(float(attributes.get("res", "nan")))
+            grove.purity.append(float(attributes["purity"]) if "purity" in attributes else _purity(attributes))
+            return
+        grove.feature.append(int(attributes["IVar"]))
+        grove.cut.append(float(attributes["Cut"]))
+        grove.negated.append(_NEGATED[attributes["cType"]])
+        grove.response.append(0.0)
+        grove.purity.append(0.0)
+        if attributes.get("NCoef", "0") != "0":
+            count = int(attributes["NCoef"])
+            grove.fisher[index] = tuple(float(attributes[f"fC{i}"]) for i in range(count))
+
+    def end_node(self, name: str) -> None:
+        """A `</Node>` or, at the end of the tree, a `</BinaryTree>`."""
+        if name == "Node":
+            self.path.pop()
+            return
+        if len(self.grove.feature) == self.grove.roots[-1]:
+            raise self.fail("a <BinaryTree> without nodes")
+        self.parser.StartElementHandler = self.start
+        self.parser.EndElementHandler = self.end
+        self.parser.CharacterDataHandler = self.pieces.append
+
+
+_NEGATED = {"1": 0, "0": 1}
+
+
+def _purity(attributes: dict[str, str]) -> float:
+    """The purity from nS and nB, in float32, for the old layout (DecisionTreeNode::ReadAttributes); NaN without them."""
+    if "nS" not in attributes or "nB" not in attributes:
+        return float("nan")
+    signal, background = array("f", [float(attributes["nS"]), float(attributes["nB"])])
+    total = array("f", [signal + background])[0]
+    return signal / total if total > 0 else -1.0
