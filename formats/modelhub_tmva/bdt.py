@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ class Cut:
 
 @dataclass(frozen=True, eq=False)
 class Fisher:
-    """Cuts on linear combinations, ``offset + x · weights > cut`` in float64; their outcomes are columns for the forest.
+    """Cuts on linear combinations, ``offset + x · weights > cut`` in float64, whose outcomes are columns of the forest.
 
     The columns stand behind the variables and hold 1 or 0; the nodes ask whether they are above a half.
     """
@@ -63,8 +64,8 @@ class BDT:
 def strict(setup: Setup, tie: str | None) -> bool:
     """Whether a value that equals a cut stays on the left (``x > cut``) or passes (``x >= cut``, TMVA::Reader today).
 
-    `tie` is None or "reader" for the latter, ">" or ">=" to say it outright, "training" for the rule of the ROOT that trained:
-    ``>=`` came with 5.34/20 and 6.02/00 (CommonTools/MVAUtils/src/GBRForestTools.cc in CMSSW).
+    `tie` is None or "reader" for the latter, ">" or ">=" to say it outright, "training" for the rule of the ROOT that
+    trained: ``>=`` came with 5.34/20 and 6.02/00 (CommonTools/MVAUtils/src/GBRForestTools.cc in CMSSW).
     """
     if tie in (None, "reader", ">="):
         return False
@@ -78,6 +79,21 @@ def strict(setup: Setup, tie: str | None) -> bool:
     return not ((5, 34, 20) <= release < (6, 0, 0) or release >= (6, 2, 0))
 
 
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How the answers of the trees become the margins of a `Forest`."""
+
+    output: NDArray[np.int64]
+    """[trees, and one more for a constant]"""
+    weight: NDArray[np.float64]
+    """[trees, and one more for a constant]"""
+    outputs: int = 1
+    divisor: float = 1.0
+    link: Link = field(default_factory=Link)
+    constant: float | None = None
+    """Added to the sum in float64, as a tree of one leaf."""
+
+
 def bdt_of(setup: Setup, tie: str | None) -> BDT:
     """The trees of a BDT. Raises `UnreadableFile`, `Unsupported`."""
     grove = setup.weights.grove
@@ -87,35 +103,33 @@ def bdt_of(setup: Setup, tie: str | None) -> BDT:
     if announced != len(grove.roots):
         notice(f"{setup.where}: announces {announced} trees and holds {len(grove.roots)}, which count")
     boost = _boost(setup)
-    values = _answers(setup, grove, boost)
-    nodes = _Nodes(grove, setup, strict(setup, tie))
-    median = None
     weight = np.array(grove.weight, np.float64)
-    trees, output, outputs, divisor, link = np.ones(len(weight)), np.zeros(len(weight), np.int64), 1, 1.0, Link()
     if not np.isfinite(weight).all():
         raise UnreadableFile(f"{setup.where}: a boostWeight that is no finite number")
-    if setup.analysis == MULTICLASS:
-        outputs, link = len(setup.classes), Link("softmax")
-        output = np.arange(len(weight)) % max(outputs, 1)
-    elif boost == "Grad" and setup.analysis == CLASSIFICATION:
-        link = Link("tanh")
-    elif boost == "Grad":
-        values = nodes.constant(values, float(weight[0]))
-        trees, output = np.ones(len(weight) + 1), np.zeros(len(weight) + 1, np.int64)
-    elif boost == "AdaBoostR2" and setup.analysis == REGRESSION:
-        outputs, output, median = len(weight), np.arange(len(weight)), weight
-        if not weight.sum() > 0:
-            raise UnreadableFile(f"{setup.where}: the boost weights do not sum to a positive number")
-    else:
-        total = sum(weight.tolist())
-        if total > EPSILON:
-            trees, divisor = weight, total
-        elif setup.analysis == REGRESSION:
-            raise UnreadableFile(f"{setup.where}: the boost weights do not sum to a positive number")
-        else:
-            trees = np.zeros(len(weight))
-    forest = nodes.forest(values, trees, output, outputs, divisor, link).checked(setup.where)
+    answers = _answers(setup, grove, boost)
+    nodes = _Nodes(grove, setup, strict(setup, tie))
+    forest = nodes.forest(answers, _plan(setup, boost, weight)).checked(setup.where)
+    median = weight if setup.analysis == REGRESSION and boost == "AdaBoostR2" else None
     return BDT(forest, nodes.fisher, _preselection(setup), median)
+
+
+def _plan(setup: Setup, boost: str, weight: NDArray[np.float64]) -> Plan:
+    """The sum of a boost type: GetMvaValue, GetRegressionValues and GetMulticlassValues of MethodBDT."""
+    trees = len(weight)
+    ones, zeros = np.ones(trees), np.zeros(trees, np.int64)
+    if setup.analysis == MULTICLASS:
+        classes = len(setup.classes)
+        return Plan(np.arange(trees) % classes, ones, classes, link=Link("softmax"))
+    if boost == "Grad" and setup.analysis == CLASSIFICATION:
+        return Plan(zeros, ones, link=Link("tanh"))
+    if boost == "Grad":
+        return Plan(np.append(zeros, 0), np.append(ones, 1), constant=float(weight[0]))
+    total = sum(weight.tolist())
+    if setup.analysis == REGRESSION and not total > 0:
+        raise UnreadableFile(f"{setup.where}: the boost weights do not sum to a positive number")
+    if boost == "AdaBoostR2" and setup.analysis == REGRESSION:
+        return Plan(np.arange(trees), ones, trees)
+    return Plan(zeros, weight, divisor=total) if total > EPSILON else Plan(zeros, np.zeros(trees))
 
 
 def _boost(setup: Setup) -> str:
@@ -133,7 +147,7 @@ def _boost(setup: Setup) -> str:
 
 
 def _answers(setup: Setup, grove: Grove, boost: str) -> NDArray[np.float64]:
-    """[nodes] what each leaf answers (DecisionTree::CheckEvent): response, or class, or purity."""
+    """[nodes that end a walk] what each of them answers (DecisionTree::CheckEvent): response, or class, or purity."""
     weights = setup.weights
     name = "TreeType" if "TreeType" in weights.attributes else "AnalysisType"
     kind = integer(weights, name, setup.where, 0)
@@ -146,15 +160,15 @@ def _answers(setup: Setup, grove: Grove, boost: str) -> NDArray[np.float64]:
         notice(f"{setup.where}: RealAdaBoost with UseYesNoLeaf; purities are taken, as RealAdaBoost is defined")
         yes_no = False
     if kind == REGRESSION_TREES:
-        answers, what = np.array(grove.response, np.float64), "res"
+        answers, what = np.frombuffer(grove.response, np.float32), "res"
     elif yes_no:
-        answers, what = np.array(grove.type, np.float64), "nType"
+        answers, what = np.frombuffer(grove.type, np.int32).astype(np.float32), "nType"
     else:
-        answers, what = np.array(grove.purity, np.float64), "purity"
-    leaves = np.array(grove.type) != 0
-    if not np.isfinite(answers[leaves]).all():
+        answers, what = np.frombuffer(grove.purity, np.float32), "purity"
+    answers = answers[np.frombuffer(grove.type, np.int32) != 0]
+    if not np.isfinite(answers).all():
         raise UnreadableFile(f"{setup.where}: a leaf whose {what} is missing or no finite number")
-    return answers
+    return np.asarray(answers, np.float64)
 
 
 class _Nodes:
@@ -162,21 +176,22 @@ class _Nodes:
 
     def __init__(self, grove: Grove, setup: Setup, strictly: bool) -> None:
         self.variables = len(setup.variables)
-        self.feature = np.array(grove.feature, np.int32)
-        self.threshold = np.array(grove.cut, np.float64)
-        self.negated = np.array(grove.negated, np.bool_)
-        self.left, self.right = np.array(grove.left, np.int64), np.array(grove.right, np.int64)
-        self.leaf = np.array(grove.type) != 0
+        self.feature = np.frombuffer(grove.feature, np.int32)
+        self.threshold = np.frombuffer(grove.cut, np.float32)
+        self.negated = np.frombuffer(grove.negated, np.bool_)
+        self.leaf = np.frombuffer(grove.type, np.int32) != 0
         self.roots = np.array(grove.roots, np.int64)
         self.compare = np.full(len(self.leaf), Compare.GT if strictly else Compare.GE, np.uint8)
-        if (~self.leaf & ((self.left < 0) | (self.right < 0))).any():
+        left, right = np.frombuffer(grove.left, np.int32), np.frombuffer(grove.right, np.int32)
+        if (~self.leaf & ((left < 0) | (right < 0))).any():
             raise UnreadableFile(f"{setup.where}: a node of a tree goes on (nType 0) and has not two children")
-        self.left[self.leaf] = self.right[self.leaf] = -1
-        self.fisher = self._combinations(grove, setup)
-        self._prune()
-        own = self.alive & ~self.leaf & ~np.isin(np.arange(len(self.leaf)), list(grove.fisher))
+        self.left, self.right = np.where(self.leaf, np.int32(-1), left), np.where(self.leaf, np.int32(-1), right)
+        self.alive = self._reached()
+        own = self.alive & ~self.leaf
+        own[list(grove.fisher)] = False
         if (own & ((self.feature < 0) | (self.feature >= self.variables))).any():
             raise UnreadableFile(f"{setup.where}: a node cuts on a variable beyond the {self.variables} there are")
+        self.fisher = self._combinations(grove, setup)
 
     def _combinations(self, grove: Grove, setup: Setup) -> Fisher | None:
         """A column for every node that cuts on a Fisher discriminant; there TMVA has asked ``>`` in every version."""
@@ -191,67 +206,58 @@ class _Nodes:
                     "one per variable and the offset"
                 )
             row[:] = coefficients
-        cut = self.threshold[nodes]
+        cut = self.threshold[nodes].astype(np.float64)
         if not (np.isfinite(table).all() and np.isfinite(cut).all()):
             raise UnreadableFile(f"{setup.where}: a Fisher coefficient or its cut is no finite number")
+        self.feature, self.threshold = self.feature.copy(), self.threshold.copy()
         self.feature[nodes] = self.variables + np.arange(len(nodes))
         self.compare[nodes] = Compare.GT
         self.threshold[nodes] = 0.5
         return Fisher(np.ascontiguousarray(table[:, :-1].T), table[:, -1], cut)
 
-    def _prune(self) -> None:
-        """Drop nodes below a leaf. A node comes after its parent, so one sweep by levels finds the living."""
+    def _reached(self) -> NDArray[np.bool_]:
+        """[nodes] which nodes are not below a leaf, level by level from the roots."""
         alive = np.zeros(len(self.leaf), np.bool_)
         level = self.roots
         while len(level):
             alive[level] = True
             level = np.concatenate([self.left[level], self.right[level]])
             level = level[level >= 0]
-        self.alive = alive
+        return alive
 
-    def constant(self, answers: NDArray[np.float64], value: float) -> NDArray[np.float64]:
-        """Add a tree of one leaf that answers `value`; the answers with it."""
-        for name, filler in (("feature", -1), ("threshold", 0), ("negated", False), ("left", -1), ("right", -1)):
-            setattr(self, name, np.append(getattr(self, name), filler).astype(getattr(self, name).dtype))
-        self.roots = np.append(self.roots, len(self.leaf))
-        self.leaf, self.alive = np.append(self.leaf, True), np.append(self.alive, True)
-        self.compare = np.append(self.compare, 0).astype(np.uint8)
-        return np.append(answers, value)
+    def forest(self, answers: NDArray[np.float64], plan: Plan) -> Forest:
+        """The living nodes, numbered anew; a constant of the plan becomes a tree of one leaf."""
+        living = slice(None) if self.alive.all() else self.alive
+        place = np.cumsum(self.alive, dtype=np.int64) - 1
+        leaf, turned = self.leaf[living], self.negated[living]
+        left, right = (np.where(leaf, -1, place[child[living]]) for child in (self.left, self.right))
+        answers = answers[self.alive[self.leaf]]
+        roots = place[self.roots]
+        more = 0 if plan.constant is None else 1
+        if plan.constant is not None:
+            roots, answers = np.append(roots, len(leaf)), np.append(answers, plan.constant)
+        leaf = np.append(leaf, np.ones(more, np.bool_))
+        rows = np.cumsum(leaf, dtype=np.int64) - 1
 
-    def forest(
-        self,
-        answers: NDArray[np.float64],
-        trees: NDArray[np.float64],
-        output: NDArray[np.int64],
-        outputs: int,
-        divisor: float,
-        link: Link,
-    ) -> Forest:
-        """The living nodes, numbered anew."""
-        alive = self.alive
-        place = np.full(len(alive) + 1, -1, np.int64)  # the last entry stands for "no child"
-        place[:-1][alive] = np.arange(alive.sum())
-        leaf = self.leaf[alive]
-        right, left = place[self.right[alive]], place[self.left[alive]]
-        turned = self.negated[alive]
-        rows = np.full(len(leaf), -1, np.int64)
-        rows[leaf] = np.arange(leaf.sum())
+        def column(values: NDArray[Any], dtype: type, filler: int = 0) -> NDArray[Any]:
+            return np.append(values, np.full(more, filler)).astype(dtype)
+
         return Forest(
             features=self.variables + (0 if self.fisher is None else len(self.fisher.offset)),
-            feature=self.feature[alive],
-            compare=np.where(leaf, 0, self.compare[alive]).astype(np.uint8),
-            threshold=self.threshold[alive],
-            true_child=np.where(turned, left, right),
-            false_child=np.where(turned, right, left),
+            feature=column(self.feature[living], np.int32, -1),
+            compare=np.where(leaf, 0, column(self.compare[living], np.uint8)).astype(np.uint8),
+            threshold=column(self.threshold[living], np.float64),
+            true_child=column(np.where(turned, left, right), np.int64, -1),
+            false_child=column(np.where(turned, right, left), np.int64, -1),
             missing=np.zeros(len(leaf), np.bool_),
-            leaf=rows,
-            values=answers[alive][leaf][:, np.newaxis],
-            roots=place[self.roots],
-            tree_output=output,
-            tree_weight=trees,
-            base=np.zeros(outputs),
-            divisor=divisor,
-            link=link,
+            leaf=np.where(leaf, rows, -1),
+            values=answers[:, np.newaxis],
+            roots=roots,
+            tree_output=plan.output,
+            tree_weight=plan.weight,
+            base=np.zeros(plan.outputs),
+            divisor=plan.divisor,
+            link=plan.link,
         )
 
 

@@ -45,10 +45,11 @@ def _preselected(b: Builder, cuts: tuple[Cut, ...], x: ir.Value, y: ir.Value) ->
 
 
 def _trimmed_mean(b: Builder, y: ir.Value, weight: NDArray[np.float64]) -> ir.Value:
-    """AdaBoostR2: the mean [N, 1] of the responses y [N, trees], both float64, near their weighted median (GetRegressionValues).
+    """AdaBoostR2: the mean [N, 1] of the responses y [N, trees] near their weighted median, both float64.
 
-    Sorted by response, the first `t` trees are those that bring the sum of weights above half of it all; the mean goes
-    over the places from t - trees/6 - 1 up to and without t + trees/6, divided as integers, cut at the ends.
+    As in MethodBDT::GetRegressionValues. Sorted by response, the first `t` trees are those that bring the sum of
+    weights above half of it all; the mean goes over the places from t - trees/6 - 1 up to and without t + trees/6,
+    divided as integers and cut at the ends.
     """
     trees = len(weight)
     reach = trees // 6

@@ -18,7 +18,7 @@ from xml.parsers import expat
 from modelhub.errors import UnreadableFile, Unsupported, safe_text
 from modelhub.files import LIMITS, head
 
-__all__ = ["Element", "Grove", "begins", "parse"]
+__all__ = ["OLD_TEXT", "Element", "Grove", "begins", "parse"]
 
 CHUNK = 1 << 20
 
@@ -32,6 +32,9 @@ MAX_ELEMENTS = 200_000
 """How many elements other than nodes of trees."""
 
 GZIP = b"\x1f\x8b"
+
+OLD_TEXT = b"#GEN -*-*-"
+"""How the text files of TMVA before 4.0.2 begin."""
 
 TEXT = {
     "Option",
@@ -129,6 +132,10 @@ def begins(path: Path) -> bytes:
 
 def parse(path: Path) -> tuple[Element, str]:
     """The root element of `path` and the SHA-256 of its bytes. Raises `UnreadableFile`, `Unsupported`."""
+    if begins(path).startswith(OLD_TEXT):
+        raise Unsupported(
+            f"{path} is a text weight file of TMVA before 4.0.2; train again, or convert it with that TMVA"
+        )
     digest = hashlib.sha256()
     builder = _Builder(str(path))
     parser = builder.parser
@@ -181,7 +188,7 @@ def _text(path: Path, digest: hashlib._Hash) -> Iterator[bytes]:
 
 
 class _Builder:
-    """The handlers of expat. Two sets: one for nodes of trees, lean because it runs a million times; one for the rest."""
+    """The handlers of expat, in two sets: a lean one for nodes of trees, which runs a million times, and the rest."""
 
     def __init__(self, where: str) -> None:
         self.where = where
@@ -331,7 +338,7 @@ _NEGATED = {"1": 0, "0": 1}
 
 
 def _purity(attributes: dict[str, str]) -> float:
-    """The purity from nS and nB, in float32, for the old layout (DecisionTreeNode::ReadAttributes); NaN without them."""
+    """The purity from nS and nB in float32, for the old layout (DecisionTreeNode::ReadAttributes); NaN without."""
     if "nS" not in attributes or "nB" not in attributes:
         return float("nan")
     signal, background = array("f", [float(attributes["nS"]), float(attributes["nB"])])

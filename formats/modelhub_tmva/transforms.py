@@ -243,10 +243,10 @@ def _pdf(entry: Element, where: str) -> Pdf:
     if method not in (0, 1) or integer(pdf, "MaxNSmooth", where, 0) > 0:
         raise unsupported(where, f"line {pdf.line}: a distribution that is smoothed, or splined by method {method}")
     bins = integer(histogram, "NBins", where)
-    contents = numbers(histogram, bins, where).astype(np.float32).astype(np.float64)
+    contents = np.asarray(numbers(histogram, bins, where).astype(np.float32), np.float64)
     if integer(histogram, "HasEquidistantBins", where, 1):
         low, high = number(histogram, "XMin", where), number(histogram, "XMax", where)
-        edges = low + np.arange(bins + 1) * ((high - low) / max(bins, 1))
+        edges = np.asarray(low + np.arange(bins + 1) * ((high - low) / max(bins, 1)), np.float64)
         edges[-1:] = high
     else:
         binning = pdf.find("HistogramBinning")
