@@ -149,7 +149,7 @@ def convert(
     4 unsupported, 5 unreadable, 6 check incomplete (with --require-check).
     """
     from modelhub.convert import convert as run
-    from modelhub.equivalence.render import summary
+    from modelhub.equivalence.render import progress, summary
 
     if target_format is None and output is None:
         raise click.UsageError("say what to write: --to FORMAT, --output FILE, or both")
@@ -166,6 +166,7 @@ def convert(
             write_options=WriteOptions(**writing),
             check=check,
             require_check=require_check,
+            progress=progress,
         )
     except Different as error:
         _tell(error.report, report_path, as_json)
@@ -207,6 +208,7 @@ def check(
     """
     from modelhub.equivalence.check import SEED
     from modelhub.equivalence.check import check as run
+    from modelhub.equivalence.render import progress
 
     report = run(
         source,
@@ -216,6 +218,7 @@ def check(
         interface=interface,
         options=ReadOptions(weights=weights, trust=trust),
         seed=SEED if seed is None else seed,
+        progress=progress,
     )
     _tell(report, report_path, as_json)
     if report.verdict == "different":

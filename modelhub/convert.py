@@ -14,6 +14,7 @@ from modelhub.protocols import ReadOptions, WriteOptions
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from modelhub.equivalence.probes import Progress
     from modelhub.equivalence.report import Report
 
 __all__ = ["convert", "load_interface", "read", "write"]
@@ -41,6 +42,7 @@ def read(
     path = Path(path)
     importer = plugins.importer(format or plugins.detect(path))
     model = importer.read(path, options)
+    model.graph.name = path.name  # what refusals and the written file call the model
     if interface is not None:
         attach(model, interface if isinstance(interface, Interface) else load_interface(Path(interface)))
     elif (record := Interface.of(model)).invented:
@@ -85,12 +87,13 @@ def convert(
     write_options: WriteOptions = WriteOptions(),
     check: bool = True,
     require_check: bool = False,
+    progress: Progress = iter,
 ) -> Report | None:
     """Convert `source` into `target` and prove it: the report of the check, None without one.
 
     Raises `Different` when the check finds a difference; then nothing is written. When the check could not be
     completed (the source's own engine is not installed) the file is written and the report says so, unless
-    `require_check`: then `Inconclusive` is raised and nothing is written.
+    `require_check`: then `Inconclusive` is raised and nothing is written. `progress` wraps the loop over probes.
     """
     source, target = Path(source), Path(target)
     if target.exists() and source.exists() and target.samefile(source):
@@ -109,6 +112,7 @@ def convert(
             model,
             source=(source, source_format, read_options),
             target=(temporary, plugins.canonical(target_format), target.name),
+            progress=progress,
         )
         if report.verdict == "different":
             raise Different(f"{target.name} does not compute what {source.name} computes; nothing was written", report)

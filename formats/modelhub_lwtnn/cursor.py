@@ -18,6 +18,9 @@ from modelhub_lwtnn.schema import Array
 __all__ = ["Cursor"]
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+NAME = 1000
+"""The longest name of an input, a variable or an output."""
+
 INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
@@ -48,12 +51,12 @@ class Cursor:
         return Cursor(self.value[key], self.document, f"{self.path}.{key}" if self.path else key)
 
     def members(self) -> Iterator[tuple[str, Cursor]]:
-        """All members of an object, in the order of the file."""
+        """All members of an object, in the order of the file, whose keys are names."""
         if not isinstance(self.value, dict):
             raise self.fault("must be a JSON object")
         for key in self.value:
             member = self._member(key)
-            yield member._sound(key), member
+            yield member._fit(member._sound(key)), member
 
     def elements(self) -> list[Cursor]:
         """The elements of a list."""
@@ -76,6 +79,15 @@ class Cursor:
         if isinstance(self.value, int) and not isinstance(self.value, bool):
             return str(self.value)
         raise self.fault("must be a text")
+
+    def name(self) -> str:
+        """A text fit to be a name: not empty, and no longer than names in the interface record may get."""
+        return self._fit(self.text())
+
+    def _fit(self, name: str) -> str:
+        if not 0 < len(name) <= NAME:
+            raise self.fault(f"must be a name of 1 to {NAME} characters, has {len(name)}")
+        return name
 
     def integer(self, *, least: int = 0, most: int = (1 << 31) - 1) -> int:
         """A whole number in [least, most]; ``0.0`` is none, to lwtnn as to us."""

@@ -89,14 +89,14 @@ def _graph(at: Cursor) -> GraphNetwork:
 
 
 def _group(at: Cursor) -> Group:
-    return Group(at["name"].text(), _variables(at["variables"], None))
+    return Group(at["name"].name(), _variables(at["variables"], None))
 
 
 def _variables(at: Cursor, defaults: dict[str, float] | None) -> tuple[Feature, ...]:
     """The variables at `at`; `defaults`, where given, overrule those of the variables (lwtnn: get_defaults)."""
     features = []
     for place in at.elements():
-        name = place["name"].text()
+        name = place["name"].name()
         if defaults is not None:
             default = defaults.get(name)
         else:

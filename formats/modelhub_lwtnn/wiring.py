@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from modelhub.errors import notice
 from modelhub_lwtnn.schema import (
+    Conv1d,
     Embedding,
     GraphNetwork,
     Group,
@@ -19,7 +20,19 @@ from modelhub_lwtnn.schema import (
     SimpleRnn,
 )
 
-__all__ = ["OUTPUT", "SERIES", "VECTOR", "Answer", "Cycle", "answers", "as_graph", "order", "recurrent", "sources"]
+__all__ = [
+    "OUTPUT",
+    "SERIES",
+    "VECTOR",
+    "Answer",
+    "Cycle",
+    "answers",
+    "as_graph",
+    "least_steps",
+    "order",
+    "recurrent",
+    "sources",
+]
 
 VECTOR = frozenset({"input", "feed_forward", "concatenate", "add", "sum", "sequence"})
 """Node types that give one vector per event; `sequence` gives its last step (lwtnn: Graph::build_node, m_nodes)."""
@@ -30,9 +43,12 @@ SERIES = frozenset({"input_sequence", "sequence", "time_distributed"})
 OUTPUT = "outputs"
 """The name given to the one input (`inputs`) and the one output of a sequential file, which names none."""
 
+STEPS = "_steps"
+"""What the name of a sequence ends in where a vector has the plain name."""
 
-class Cycle(Exception):  # noqa: N818 - not an error that users meet: parse.py turns it into one
-    """A node that depends on itself."""
+
+class Cycle(Exception):
+    """A node that depends on itself. Never met by users: `parse.py` says it with a JSON path."""
 
     def __init__(self, node: int) -> None:
         self.node = node
@@ -52,21 +68,34 @@ class Answer:
 def answers(network: GraphNetwork) -> list[Answer]:
     """All a network can be asked, in the order of the file.
 
-    A `sequence` node answers as a vector under the output's name and as a sequence as `<name>_steps`.
+    A `sequence` node answers as a vector under the output's name and as a sequence as `<name>_steps`, any other
+    sequence as `<name>_steps` alone. What a file written from such answers calls so already keeps its name, and with
+    the vector beside it is that pair and nothing more: reading and writing again and again adds no outputs.
     """
+    kinds = {name: network.nodes[output.node].type for name, output in network.outputs.items()}
+    vectors = {name for name, kind in kinds.items() if kind in VECTOR}
+    series = {name for name, kind in kinds.items() if kind in SERIES}
+    called_so = {
+        name for name in series if name.endswith(STEPS) and (name not in vectors or name.removesuffix(STEPS) in vectors)
+    }
+    taken = set(kinds)
     result: list[Answer] = []
-    taken = set(network.outputs)
     for name, output in network.outputs.items():
-        kind = network.nodes[output.node].type
-        if kind in VECTOR:
+        if name in vectors - called_so:
             result.append(Answer(name, output.labels, output.node, sequence=False))
-        if kind in SERIES:
-            steps, count = f"{name}_steps", 2
-            while steps in taken:
-                steps, count = f"{name}_steps_{count}", count + 1
-            taken.add(steps)
+        if name in series and not (name in vectors and name + STEPS in called_so):
+            steps = name if name in called_so else _fresh(name + STEPS, taken)
             result.append(Answer(steps, output.labels, output.node, sequence=True))
     return result
+
+
+def _fresh(wish: str, taken: set[str]) -> str:
+    """`wish`, numbered where it is taken; taken from now on."""
+    name, count = wish, 2
+    while name in taken:
+        name, count = f"{wish}_{count}", count + 1
+    taken.add(name)
+    return name
 
 
 def recurrent(layer: Layer) -> bool:
@@ -121,6 +150,28 @@ def order(nodes: Sequence[Node], wanted: Iterable[int] | None = None) -> list[in
                 stack.append((node, True))
                 stack += [(source, False) for source in sources(nodes[node]) if source not in done]
     return list(done)
+
+
+def least_steps(network: GraphNetwork) -> list[int]:
+    """The shortest sequence lwtnn can run, for each group of `input_sequences`: 0 but for some convolutions.
+
+    A `valid` convolution needs its reach in steps, one with softmax needs one step (lwtnn: Conv1dLayer::scan).
+    """
+    needs = [0] * len(network.nodes)
+    groups = [0] * len(network.input_sequences)
+    for index in reversed(order(network.nodes)):
+        node = network.nodes[index]
+        need = needs[index]
+        if node.type == "input_sequence":
+            groups[node.sources[0]] = max(groups[node.sources[0]], need)
+        elif node.type in ("sequence", "time_distributed"):
+            layer = None if node.layer is None else network.layers[node.layer]
+            if isinstance(layer, Conv1d) and layer.activation.function == "softmax":
+                need = max(need, 1)
+            if isinstance(layer, Conv1d) and layer.padding == "valid":
+                need = max(need, 1) + (layer.weights.shape[2] - 1) * layer.dilation
+            needs[node.sources[0]] = max(needs[node.sources[0]], need)
+    return groups
 
 
 def sources(node: Node) -> tuple[int, ...]:

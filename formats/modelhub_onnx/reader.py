@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -9,9 +11,8 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from modelhub.errors import UnreadableFile, Unsupported, safe_text
-from modelhub.files import LIMITS, read_bytes
+from modelhub.files import read_bytes
 from modelhub.graph.builder import OPSET
-from modelhub.graph.interface import Interface
 from modelhub.protocols import ReadOptions
 
 __all__ = ["parse", "read"]
@@ -20,21 +21,31 @@ __all__ = ["parse", "read"]
 def read(path: Path, options: ReadOptions) -> ir.Model:  # noqa: ARG001 - an ONNX file has nothing to choose
     """The model in `path`, raised to operator set `OPSET` where it is older.
 
-    Raises `UnreadableFile` when the file is no valid ONNX model or keeps weights outside of itself.
+    Raises `UnreadableFile` when the file is no valid ONNX model or keeps weights outside of itself, and `Unsupported`
+    for operators of domains that are not ONNX's.
     """
     proto = parse(path)
+    foreign = sorted({f"{node.op_type} of {node.domain}" for node in proto.graph.node if _foreign(node, proto)})
+    if foreign:
+        raise Unsupported(
+            f"{path} cannot be read",
+            [f"{safe_text(name)}: not an ONNX operator; export the model without this extension" for name in foreign],
+        )
+    proto = _ordered(proto, path)
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError as error:
+        raise UnreadableFile(f"{path}: not a valid ONNX model: {safe_text(error, 160)}") from None
     if _opset(proto) < OPSET:
         proto = _raise(proto, path)
     try:
-        model = ir.from_proto(proto)
+        return ir.from_proto(proto)
     except Exception as error:  # onnx_ir raises many kinds on malformed protos
         raise UnreadableFile(f"{path}: {safe_text(error, 160)}") from None
-    Interface.of(model).store(model)
-    return model
 
 
 def parse(path: Path) -> onnx.ModelProto:
-    """The checked protobuf message in `path`."""
+    """The protobuf message in `path`, with every weight inside and as long as its shape says."""
     data = read_bytes(path)
     try:
         proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
@@ -42,35 +53,88 @@ def parse(path: Path) -> onnx.ModelProto:
         raise UnreadableFile(f"{path}: not a valid ONNX file (protobuf does not decode)") from None
     if not proto.HasField("graph") or not proto.opset_import:
         raise UnreadableFile(f"{path}: not an ONNX model (no graph or no operator set in it)")
-    outside = [t.name for t in _tensors(proto.graph) if t.data_location == onnx.TensorProto.EXTERNAL]
-    if outside:
-        raise UnreadableFile(
-            f"{path}: the weights of {safe_text(outside[0])!r} lie in another file; save the model in one file "
-            "(onnx.save_model with save_as_external_data=False)"
-        )
-    try:
-        onnx.checker.check_model(proto)
-    except onnx.checker.ValidationError as error:
-        raise UnreadableFile(f"{path}: not a valid ONNX model: {safe_text(error, 160)}") from None
+    _check_names(proto, path)
+    for tensor in _tensors(proto):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise UnreadableFile(
+                f"{path}: the weights of {safe_text(tensor.name)!r} lie in another file; save the model in one file "
+                "(onnx.save_model with save_as_external_data=False)"
+            )
+        _check_size(tensor, path)
     return proto
 
 
-def _tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
-    """Every tensor stored in a graph and its subgraphs."""
-    found: list[onnx.TensorProto] = []
-    todo = [(graph, 0)]
+def _check_names(proto: onnx.ModelProto, path: Path) -> None:
+    """Refuse names that are not UTF-8: depending on its version, protobuf gives them as bytes or fails on them late."""
+    try:
+        names: list[object] = [value.name for value in (*proto.graph.input, *proto.graph.output)]
+        for node in proto.graph.node:
+            names += [*node.input, *node.output, node.name, node.op_type, node.domain]
+        valid = all(isinstance(name, str) for name in names)
+    except UnicodeDecodeError:
+        valid = False
+    if not valid:
+        raise UnreadableFile(f"{path}: a name in the file is not UTF-8 text")
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor stored in the graph, its subgraphs and functions."""
+    todo = [(proto.graph.initializer, proto.graph.node)]
+    todo += [((), function.node) for function in proto.functions]
     while todo:
-        current, depth = todo.pop()
-        if depth > LIMITS.depth:
-            raise UnreadableFile("subgraphs nested too deeply")
-        found.extend(current.initializer)
-        for node in current.node:
+        initializers, nodes = todo.pop()
+        yield from initializers
+        for node in nodes:
             for attribute in node.attribute:
-                found.extend([attribute.t] if attribute.HasField("t") else [])
-                found.extend(attribute.tensors)
-                inner = [attribute.g] if attribute.HasField("g") else []
-                todo.extend((g, depth + 1) for g in (*inner, *attribute.graphs))
-    return found
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
+                graphs = [attribute.g, *attribute.graphs] if attribute.HasField("g") else list(attribute.graphs)
+                todo += [(graph.initializer, graph.node) for graph in graphs]
+
+
+def _check_size(tensor: onnx.TensorProto, path: Path) -> None:
+    """Refuse a tensor whose payload is not what its shape claims, before anyone allocates the claim."""
+    where = f"{path}: tensor {safe_text(tensor.name)!r}"
+    if any(dim < 0 for dim in tensor.dims):
+        raise UnreadableFile(f"{where} has a negative size")
+    if not tensor.HasField("raw_data"):
+        return  # typed fields hold one item each: protobuf has bounded them, the checker compares the count
+    try:
+        width = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except KeyError:
+        raise UnreadableFile(f"{where} has the unknown type {tensor.data_type}") from None
+    count = math.prod(tensor.dims)
+    packed = tensor.data_type in _FOUR_BITS
+    expected = (count + 1) // 2 if packed else count * width
+    if expected != len(tensor.raw_data):
+        raise UnreadableFile(f"{where} claims {expected} bytes and holds {len(tensor.raw_data)}")
+
+
+_FOUR_BITS = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4, onnx.TensorProto.FLOAT4E2M1)
+
+
+def _foreign(node: onnx.NodeProto, proto: onnx.ModelProto) -> bool:
+    """Whether a node is of no domain that onnxruntime knows, and is no function of the file."""
+    own = {(function.domain, function.name) for function in proto.functions}
+    return node.domain not in ("", "ai.onnx", "ai.onnx.ml", "com.microsoft") and (node.domain, node.op_type) not in own
+
+
+def _ordered(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """`proto` with its nodes in an order of computation: engines take any order, ONNX's tools do not."""
+    known = {"", *(value.name for value in proto.graph.input), *(tensor.name for tensor in proto.graph.initializer)}
+    for node in proto.graph.node:
+        if not known.issuperset(node.input):
+            break
+        known.update(node.output)
+    else:
+        return proto
+    try:
+        model = ir.from_proto(proto)
+        model.graph.sort()
+        return ir.to_proto(model)
+    except Exception as error:  # onnx_ir raises many kinds on malformed protos and on circles
+        raise UnreadableFile(f"{path}: {safe_text(error, 160)}") from None
 
 
 def _opset(proto: onnx.ModelProto) -> int:

@@ -11,6 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from modelhub.errors import Inconclusive, safe_text
+from modelhub.files import read_bytes
 from modelhub.graph.interface import KEY, Interface
 from modelhub_onnx.reader import parse
 
@@ -27,7 +28,9 @@ def load(path: Path, interface: Interface, precision: str, options: ReadOptions)
     if own != precision:
         raise Inconclusive(f"{path.name} is written in {own}")
     scaled = any(entry.key == KEY for entry in proto.metadata_props)
-    return Session(proto.SerializeToString(), interface, precision, prepares=not scaled)
+    session = Session(read_bytes(path), interface, precision, prepares=not scaled)
+    session.refuses_empty = any(node.op_type == "GRU" for node in proto.graph.node)
+    return session
 
 
 def _precision(proto: onnx.ModelProto) -> str:
@@ -41,6 +44,9 @@ class Session:
 
     name = "onnxruntime"
     version: str = onnxruntime.__version__
+
+    refuses_empty = False
+    """onnxruntime 1.32 brings the whole process down when a GRU is given an empty sequence: it is not asked to."""
 
     def __init__(self, model: bytes, interface: Interface, precision: str, *, prepares: bool = False) -> None:
         self.precision = precision
@@ -62,6 +68,8 @@ class Session:
             slot.name: ready[record.tensor].astype(_NUMPY[slot.type], copy=False)
             for slot, record in zip(self._session.get_inputs(), self._interface.inputs, strict=True)
         }
+        if self.refuses_empty and any(x.ndim == 3 and x.shape[1] == 0 for x in feed.values()):
+            raise Inconclusive("onnxruntime cannot run a GRU on an empty sequence")
         events = len(next(iter(feed.values())))
         if self._batch is None or self._batch == events:
             results = self._run(feed)

@@ -22,6 +22,8 @@ LARGEST = (2 << 30) - 1
 def write(model: ir.Model, path: Path, options: WriteOptions) -> None:
     """Write `model` with its functions dissolved, in float32 unless `options.precision` says float64.
 
+    The IR version is the lowest the operator sets allow: old engines refuse a newer one unseen.
+
     `options.opset` asks for another operator set, by ONNX's own version converter. Raises `Unsupported` where that
     fails or the model is beyond protobuf's 2 GiB.
     """
@@ -38,6 +40,7 @@ def write(model: ir.Model, path: Path, options: WriteOptions) -> None:
         raise Unsupported(f"{path} would be larger than 2 GiB, which ONNX cannot hold in one file")
     if options.opset is not None:
         proto = _to_opset(proto, options.opset, path)
+    proto.ir_version = onnx.helper.find_min_ir_version_for(list(proto.opset_import))
     onnx.checker.check_model(proto)
     with atomic_write(path) as temporary:
         temporary.write_bytes(proto.SerializeToString(deterministic=True))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -19,7 +18,7 @@ from modelhub import __version__, plugins
 from modelhub.convert import load_interface, read
 from modelhub.equivalence.compare import compare, noise_of, tolerance
 from modelhub.equivalence.parties import Side, graph_side, load_side
-from modelhub.equivalence.probes import Probe, probes
+from modelhub.equivalence.probes import Probe, Progress, probes
 from modelhub.equivalence.report import Leg, ProbeResult, Report
 from modelhub.equivalence.where import parameter_differences, record_differences
 from modelhub.errors import Inconclusive, Notice
@@ -35,8 +34,6 @@ __all__ = ["SEED", "check", "check_written"]
 
 SEED = 20260101
 
-Progress = Callable[[Iterable[Probe]], Iterable[Probe]]
-
 
 def check(
     source: str | Path,
@@ -47,6 +44,7 @@ def check(
     interface: str | Path | Interface | None = None,
     options: ReadOptions = ReadOptions(),
     seed: int = SEED,
+    progress: Progress = iter,
 ) -> Report:
     """Compare two model files of any formats.
 
@@ -70,6 +68,7 @@ def check(
         target=(target, plugins.canonical(target_format), target.name),
         theirs=theirs,
         seed=seed,
+        progress=progress,
     )
 
 
@@ -134,9 +133,10 @@ def _run(report: Report, sides: list[Side], every: list[Probe], progress: Progre
     report.legs = [pair.leg for pair in pairs]
     for probe in progress(every):
         try:
-            answers = {side.party.role: side.run(probe.arrays) for side in sides}
+            # Not every engine has a meaning for an empty sequence.
+            answers = {side.party.role: side.run(probe.arrays, lenient=probe.length == 0) for side in sides}
         except Inconclusive as error:
-            if probe.length == 0:  # not every engine has a meaning for an empty sequence
+            if probe.length == 0:
                 report.skipped.append(f"{probe.name}, sequences of length 0: {error}")
             else:
                 for pair in pairs:
@@ -144,8 +144,8 @@ def _run(report: Report, sides: list[Side], every: list[Probe], progress: Progre
             continue
         noise = _noise(sides, answers, probe)
         for pair in pairs:
-            if not pair.leg.missing:
-                left, right = answers[pair.a.party.role][pair.high], answers[pair.b.party.role][pair.low]
+            left, right = answers[pair.a.party.role].get(pair.high), answers[pair.b.party.role].get(pair.low)
+            if not pair.leg.missing and left is not None and right is not None:
                 pair.leg.results.append(_compared(probe, left, right, noise, pair.leg.precision))
 
 
@@ -176,7 +176,8 @@ def _noise(sides: list[Side], answers: dict[str, dict[str, Arrays]], probe: Prob
         answer = answers[role]
         if len(answer) == 2:
             return {name: noise_of(answer["float32"][name], answer["float64"][name]) for name in answer["float64"]}
-    side = next(side for side in sides if side.best is not None)
+    side = next(side for side in sides if answers[side.party.role])
+    precision = next(iter(answers[side.party.role]))
     rng = np.random.default_rng(0)
     moved = {
         name: (x * (1 + rng.choice([-1, 1], x.shape) * 2.0**-23)).astype(x.dtype)
@@ -184,5 +185,5 @@ def _noise(sides: list[Side], answers: dict[str, dict[str, Arrays]], probe: Prob
         else x
         for name, x in probe.arrays.items()
     }
-    before, after = answers[side.party.role][side.best or ""], side.run(moved)[side.best or ""]
+    before, after = answers[side.party.role][precision], side.engines[precision](moved)
     return {name: noise_of(after[name], before[name]) for name in before}

@@ -46,9 +46,18 @@ class Side:
             self.party.missing = "; ".join(reasons)
         self.party.engines = [f"{e.name} {e.version} {p}" for p, e in self.engines.items()]
 
-    def run(self, arrays: Arrays) -> dict[str, Arrays]:
-        """Outputs by precision, from every engine. Raises `Inconclusive` where one refuses this probe."""
-        return {precision: engine(arrays) for precision, engine in self.engines.items()}
+    def run(self, arrays: Arrays, *, lenient: bool) -> dict[str, Arrays]:
+        """Outputs by precision. Raises `Inconclusive` where an engine refuses this probe; if lenient, where all do."""
+        results: dict[str, Arrays] = {}
+        refusal = None
+        for precision, engine in self.engines.items():
+            try:
+                results[precision] = engine(arrays)
+            except Inconclusive as error:
+                refusal = error
+        if refusal is not None and not (lenient and results):
+            raise refusal
+        return results
 
 
 def load_side(

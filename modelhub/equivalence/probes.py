@@ -6,7 +6,7 @@ All numbers are exact in float32, so that an engine in float32 and one in float6
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 
 from modelhub.graph.interface import Feature, Input, Interface
 
-__all__ = ["Probe", "probes"]
+__all__ = ["Probe", "Progress", "probes"]
+
+Progress = Callable[[Iterable["Probe"]], Iterable["Probe"]]
+"""Wraps a loop over probes, e.g. in a progress bar."""
 
 EVENTS = 64
 """Events per probe."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
 from modelhub.errors import safe_text
 
 if TYPE_CHECKING:
+    from modelhub.equivalence.probes import Probe
     from modelhub.equivalence.report import Leg, Report
     from modelhub.inspection import Inspection
 
-__all__ = ["show", "show_formats", "show_inspection", "summary"]
+__all__ = ["progress", "show", "show_formats", "show_inspection", "summary"]
 
 COLOURS = {"identical": "green", "equivalent": "green", "different": "red", "inconclusive": "yellow"}
 
@@ -27,6 +30,12 @@ def summary(report: Report) -> str:
     last = [leg for leg in report.legs if leg.between == ("source", "target")]
     worst = max((leg.worst.worst.largest for leg in last if leg.worst is not None), default=0.0)
     return f"{report.verdict}, largest difference between source and target {worst:.1e}"
+
+
+def progress(probes: Iterable[Probe]) -> Iterable[Probe]:
+    """A progress bar on stderr over the probes of a check, where there is a terminal to draw it on."""
+    console = Console(stderr=True)
+    return track(probes, "checking", console=console, transient=True) if console.is_terminal else probes
 
 
 def show(report: Report) -> None:

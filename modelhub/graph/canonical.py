@@ -6,12 +6,13 @@ Blocks of domain `modelhub` stay as calls; every other function is dissolved.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from modelhub.graph.builder import DOMAIN
+from modelhub.graph.builder import DOMAIN, IR_VERSION
 
 __all__ = ["canonical", "const", "infer_shapes", "inline_all"]
 
@@ -21,11 +22,11 @@ def canonical(model: ir.Model) -> ir.Model:
     common.InlinePass(criteria=lambda function: function.domain != DOMAIN)(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.RemoveInitializersFromInputsPass()(model)
+    model.ir_version = max(model.ir_version, IR_VERSION)  # before version 4 every initializer had to be an input
     common.TopologicalSortPass()(model)
     infer_shapes(model)
     for step in (drop_no_ops, join_matmul_add):
         step(model)
-    common.IdentityEliminationPass()(model)
     common.RemoveUnusedNodesPass()(model)
     common.RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
     common.RemoveUnusedOpsetsPass()(model)
@@ -43,7 +44,13 @@ def inline_all(model: ir.Model) -> ir.Model:
 
 def infer_shapes(model: ir.Model) -> None:
     """Fill in shapes and dtypes where ONNX's inference can tell them; what it cannot tell stays unknown."""
-    common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    log = logging.getLogger("onnx_ir.passes.common.shape_inference")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # it prints a traceback where it gives up
+    try:
+        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    finally:
+        log.setLevel(level)
 
 
 def const(value: ir.Value | None) -> ir.TensorProtocol | None:
@@ -58,7 +65,10 @@ def drop_no_ops(model: ir.Model) -> None:
 
     Before and after::
 
-        x ──► Dropout / Cast to its own type / Reshape to its own shape / Transpose(0, 1, …) ──► y        x ──► y
+        x ──► Identity / Dropout / Cast to its own type / Reshape to its own shape / Transpose(0, 1, …) ──► y
+        x ──► y
+
+    An Identity stays where it makes one value two outputs, or an input an output.
     """
     for node in list(model.graph):
         test = _NO_OPS.get(node.op_type) if node.domain == "" else None
@@ -116,6 +126,7 @@ _NO_OPS: dict[str, Callable[[ir.Node], bool]] = {
     "Dropout": _dropout_rests,
     "Expand": _same_static_shape,
     "Flatten": _same_static_shape,
+    "Identity": lambda _: True,
     "Reshape": _same_static_shape,
     "Transpose": _transposes_nothing,
 }

@@ -1,0 +1,103 @@
+"""Constants of a graph: initializers, Constant nodes, and whatever a few operators make of these."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+__all__ = ["Constants"]
+
+_COMPUTED = {
+    *("Cast", "Concat", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"),
+    *("Add", "Div", "Mul", "Neg", "Reciprocal", "Sqrt", "Sub"),
+}
+"""Operators that are computed ahead where all their inputs are constants: what exporters leave around weights."""
+
+_KEEPS_ZERO = {"Cast", "Expand", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
+"""Operators whose result is zero where the first input is."""
+
+
+class Constants:
+    """Looks constants up, and computes each at most once."""
+
+    def __init__(self) -> None:
+        self._known: dict[ir.Value, NDArray[Any] | None] = {}
+
+    def known(self, value: ir.Value) -> bool:
+        """Whether `value` is a constant."""
+        return self.array(value) is not None
+
+    def array(self, value: ir.Value) -> NDArray[Any] | None:
+        """The constant as it is in the graph, or None."""
+        if value not in self._known:
+            self._known[value] = self._find(value)
+        return self._known[value]
+
+    def _find(self, value: ir.Value) -> NDArray[Any] | None:
+        if value.is_graph_input():
+            return None
+        if value.const_value is not None:
+            return value.const_value.numpy()
+        node = value.producer()
+        if node is None or node.domain not in ("", "ai.onnx"):
+            return None
+        if node.op_type == "Constant":
+            return _constant(node)
+        if node.op_type not in _COMPUTED or not node.inputs:
+            return None
+        inputs = [None if i is None else self.array(i) for i in node.inputs]
+        if any(array is None and i is not None for array, i in zip(inputs, node.inputs, strict=True)):
+            return None
+        return _compute(node, inputs)
+
+    def zero(self, value: ir.Value) -> bool:
+        """Whether `value` is zero everywhere, though its shape may depend on data."""
+        array = self.array(value)
+        if array is not None:
+            return not array.any()
+        node = value.producer()
+        if node is None:
+            return False
+        if node.op_type == "ConstantOfShape":
+            fill = node.attributes.get("value")
+            return fill is None or not fill.as_tensor().numpy().any()
+        first = node.inputs[0] if node.inputs else None
+        return node.op_type in _KEEPS_ZERO and first is not None and self.zero(first)
+
+
+def _constant(node: ir.Node) -> NDArray[Any] | None:
+    """The value of a Constant node, None for texts and sparse tensors."""
+    for name, attribute in node.attributes.items():
+        if name == "value":
+            return attribute.as_tensor().numpy()
+        if name in ("value_float", "value_floats"):
+            return np.asarray(attribute.value, dtype=np.float32)
+        if name in ("value_int", "value_ints"):
+            return np.asarray(attribute.value, dtype=np.int64)
+    return None
+
+
+def _compute(node: ir.Node, inputs: list[NDArray[Any] | None]) -> NDArray[Any] | None:
+    """The result of `node`, by ONNX's own reference implementation."""
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    names = [f"i{k}" if array is not None else "" for k, array in enumerate(inputs)]
+    copy = ir.Node(
+        node.domain, node.op_type, [ir.Value(name=n) if n else None for n in names], node.attributes.values()
+    )
+    copy.outputs[0].name = "o"
+    proto = ir.to_proto(copy)
+    graph = onnx.helper.make_graph(
+        [proto],
+        "constant",
+        [onnx.helper.make_empty_tensor_value_info(name) for name in names if name],
+        [onnx.helper.make_empty_tensor_value_info("o")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", node.version or 20)])
+    feed = {name: array for name, array in zip(names, inputs, strict=True) if name}
+    (result,) = ReferenceEvaluator(model).run(["o"], feed)
+    return np.asarray(result)

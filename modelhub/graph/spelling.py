@@ -1,0 +1,164 @@
+"""Operators written out in simpler ones, with every constant in float64.
+
+For two reasons: ONNX keeps real-valued attributes as float32, and onnxruntime has no float64 kernels for recurrent
+layers and convolutions. Each function says the formula it writes; its source is the operator's page in the ONNX
+specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+
+import numpy as np
+import onnx_ir as ir
+
+from modelhub.graph.scribe import Scribe, operands, real
+from modelhub.graph.unrolling import gru, lstm, rnn
+
+__all__ = ["spell_out"]
+
+Spell = Callable[[Scribe, ir.Node], "ir.Value | Sequence[ir.Value] | None"]
+
+
+def spell_out(graph: ir.Graph, node: ir.Node) -> None:
+    """Put simpler operators in the place of `node`, in place; nothing happens where it needs none."""
+    spell = _SPELLED_OUT.get(node.op_type) if node.domain == "" else None
+    if spell is None:
+        return
+    scribe = Scribe(graph, node.name or node.op_type)
+    results = spell(scribe, node)
+    if results is None:
+        return
+    graph.insert_after(node, scribe.nodes)
+    for old, new in zip(node.outputs, [results] if isinstance(results, ir.Value) else results, strict=False):
+        if old.name:  # an optional output that nobody wants has none
+            new.name = old.name
+        new.shape, new.type = old.shape, old.type
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+
+
+def _batch_normalization(op: Scribe, node: ir.Node) -> ir.Value | None:
+    """(x - mean) / sqrt(var + epsilon) * gamma + beta, over axis 1 (ONNX BatchNormalization)."""
+    x, gamma, beta, mean, var = operands(node)
+    tensors = [value.const_value for value in (gamma, beta, mean, var)]
+    if x.shape is None or any(tensor is None for tensor in tensors):
+        return None
+    gammas, betas, means, variances = (t.numpy().astype(np.float64) for t in tensors if t is not None)
+    scale = gammas / np.sqrt(variances + real(node, "epsilon", 1e-5))
+    tail = (1,) * (len(x.shape) - 2)
+    centred = op("Sub", x, op.constant(means.reshape(-1, *tail)))
+    return op("Add", op("Mul", centred, op.constant(scale.reshape(-1, *tail))), op.constant(betas.reshape(-1, *tail)))
+
+
+def _layer_normalization(op: Scribe, node: ir.Node) -> ir.Value | None:
+    """(x - mean) / sqrt(var + epsilon) * scale + bias over the last axis (ONNX LayerNormalization)."""
+    x, *affine = operands(node)
+    axis = node.attributes.get("axis")
+    rank = len(x.shape) if x.shape is not None else 0
+    if rank == 0 or (-1 if axis is None else axis.as_int()) not in (-1, rank - 1):
+        return None
+    last = op.graph.initializers.get("modelhub/last_axis")
+    if last is None:
+        last = ir.Value(
+            name="modelhub/last_axis",
+            type=ir.TensorType(ir.DataType.INT64),
+            shape=ir.Shape([1]),
+            const_value=ir.tensor(np.array([-1])),
+        )
+        op.graph.register_initializer(last)
+    centred = op("Sub", x, op("ReduceMean", x, last, keepdims=1))
+    variance = op("ReduceMean", op("Mul", centred, centred), last, keepdims=1)
+    y = op("Div", centred, op("Sqrt", op("Add", variance, op.constant(real(node, "epsilon", 1e-5)))))
+    y = op("Mul", y, affine[0])
+    return op("Add", y, affine[1]) if len(affine) > 1 else y
+
+
+def _leaky_relu(op: Scribe, node: ir.Node) -> ir.Value:
+    """X where x >= 0, else alpha x."""
+    (x,) = operands(node)
+    slope = op("Mul", x, op.constant(real(node, "alpha", 0.01)))
+    return op("Where", op("Less", x, op.constant(0.0)), slope, x)
+
+
+def _exponential_unit(op: Scribe, x: ir.Value, alpha: float, gamma: float = 1.0, rate: float = 1.0) -> ir.Value:
+    """Gamma x where x >= 0, else gamma alpha (exp(x / rate) - 1)."""
+    capped = op("Min", x, op.constant(0.0))  # keeps exp from overflowing on the side not taken
+    low = op("Sub", op("Exp", op("Mul", capped, op.constant(1.0 / rate))), op.constant(1.0))
+    low = op("Mul", low, op.constant(alpha))
+    y = op("Where", op("Less", x, op.constant(0.0)), low, x)
+    return y if gamma == 1.0 else op("Mul", y, op.constant(gamma))
+
+
+def _elu(op: Scribe, node: ir.Node) -> ir.Value:
+    return _exponential_unit(op, operands(node)[0], real(node, "alpha", 1.0))
+
+
+def _celu(op: Scribe, node: ir.Node) -> ir.Value:
+    alpha = real(node, "alpha", 1.0)
+    return _exponential_unit(op, operands(node)[0], alpha, rate=alpha)
+
+
+# Klambauer et al., 1706.02515, as ONNX Selu's defaults.
+_SELU = {"alpha": 1.6732632423543772, "gamma": 1.0507009873554805}
+
+
+def _selu(op: Scribe, node: ir.Node) -> ir.Value:
+    return _exponential_unit(op, operands(node)[0], **{k: real(node, k, v) for k, v in _SELU.items()})
+
+
+def _hard_sigmoid(op: Scribe, node: ir.Node) -> ir.Value:
+    """max(0, min(1, alpha x + beta))."""
+    (x,) = operands(node)
+    line = op("Mul", x, op.constant(real(node, "alpha", 0.2)))
+    line = op("Add", line, op.constant(real(node, "beta", 0.5)))
+    return op("Clip", line, op.constant(0.0), op.constant(1.0))
+
+
+def _convolution(op: Scribe, node: ir.Node) -> ir.Value | None:
+    """The sum over kernel places k of W[:, :, k] · x shifted by k, on zero-padded x; one group only."""
+    x, weight, *bias = operands(node)
+    kernel = weight.const_value.numpy().astype(np.float64) if weight.const_value is not None else None
+    auto = node.attributes.get("auto_pad")
+    group = node.attributes.get("group")
+    if kernel is None or (group is not None and group.as_int() != 1) or (auto and auto.as_string() != "NOTSET"):
+        return None
+    spatial = kernel.shape[2:]
+    axes = range(2, kernel.ndim)
+    ones = [1] * len(spatial)
+    strides, dilations, pads = (
+        list(node.attributes[name].as_ints()) if name in node.attributes else default
+        for name, default in (("strides", ones), ("dilations", ones), ("pads", [0, 0] * len(spatial)))
+    )
+    begin, end = pads[: len(spatial)], pads[len(spatial) :]
+    if any(pads):
+        x = op("Pad", x, op.ints(0, 0, *begin, 0, 0, *end))
+    total = None
+    taps = kernel.reshape(*kernel.shape[:2], -1)
+    for index, place in enumerate(product(*map(range, spatial))):
+        starts = [k * d for k, d in zip(place, dilations, strict=True)]
+        rest = [(n - 1 - k) * d for n, k, d in zip(spatial, place, dilations, strict=True)]
+        ends = [-r if r else np.iinfo(np.int64).max for r in rest]
+        window = op("Slice", x, op.ints(*starts), op.ints(*ends), op.ints(*axes), op.ints(*strides))
+        term = op("Einsum", op.constant(taps[:, :, index]), window, equation="oc,nc...->no...")
+        total = term if total is None else op("Add", total, term)
+    if total is not None and bias and bias[0].const_value is not None:
+        shape = (-1,) + (1,) * len(spatial)
+        total = op("Add", total, op.constant(bias[0].const_value.numpy().astype(np.float64).reshape(shape)))
+    return total
+
+
+_SPELLED_OUT: dict[str, Spell] = {
+    "BatchNormalization": _batch_normalization,
+    "Celu": _celu,
+    "Conv": _convolution,
+    "Elu": _elu,
+    "GRU": gru,
+    "HardSigmoid": _hard_sigmoid,
+    "LSTM": lstm,
+    "LayerNormalization": _layer_normalization,
+    "LeakyRelu": _leaky_relu,
+    "RNN": rnn,
+    "Selu": _selu,
+}
