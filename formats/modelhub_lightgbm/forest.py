@@ -5,7 +5,7 @@ Source: NumericalDecision, CategoricalDecision and PredictionFunLinear in includ
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,7 @@ def forest(text: Text, features: int, outputs: int, link: Link, where: str) -> F
             raise UnreadableFile(f"{where}: a split has a child outside of its tree")
         return np.asarray(base + np.where(column < 0, count - 2 - column, column))
 
-    def spread(column: NDArray[np.generic], filler: float) -> NDArray[np.generic]:
+    def spread(column: NDArray[Any], filler: float) -> NDArray[Any]:
         whole = np.full(nodes, filler, column.dtype)
         whole[splits] = column
         return whole

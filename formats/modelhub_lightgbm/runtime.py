@@ -28,7 +28,7 @@ def load(path: Path, interface: Interface, precision: str) -> Engine:
     return _Engine(booster, interface, precision, version=lightgbm.__version__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Engine:
     booster: Any
     interface: Interface

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,7 @@ class Fields:
         """`count` numbers."""
         return self._numbers(key, count, np.float64)
 
-    def _numbers(self, key: str, count: int, dtype: type) -> NDArray[np.generic]:
+    def _numbers(self, key: str, count: int, dtype: type) -> NDArray[Any]:
         words = self.text(key).split()
         if len(words) != count:
             raise UnreadableFile(f"{self.where}: {key} has {len(words)} numbers instead of {count}")

@@ -51,7 +51,7 @@ def _rounds(model: Model) -> tuple[int, int]:
     return 0, int(model.attributes["best_iteration"]) + 1
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Engine:
     booster: Any
     interface: Interface
