@@ -185,6 +185,8 @@ class _Nodes:
         left, right = np.frombuffer(grove.left, np.int32), np.frombuffer(grove.right, np.int32)
         if (~self.leaf & ((left < 0) | (right < 0))).any():
             raise UnreadableFile(f"{setup.where}: a node of a tree goes on (nType 0) and has not two children")
+        if not np.isfinite(self.threshold[~self.leaf]).all():
+            raise UnreadableFile(f"{setup.where}: a node with a cut that is no finite number")
         self.left, self.right = np.where(self.leaf, np.int32(-1), left), np.where(self.leaf, np.int32(-1), right)
         self.alive = self._reached()
         own = self.alive & ~self.leaf
@@ -207,8 +209,8 @@ class _Nodes:
                 )
             row[:] = coefficients
         cut = self.threshold[nodes].astype(np.float64)
-        if not (np.isfinite(table).all() and np.isfinite(cut).all()):
-            raise UnreadableFile(f"{setup.where}: a Fisher coefficient or its cut is no finite number")
+        if not np.isfinite(table).all():
+            raise UnreadableFile(f"{setup.where}: a Fisher coefficient that is no finite number")
         self.feature, self.threshold = self.feature.copy(), self.threshold.copy()
         self.feature[nodes] = self.variables + np.arange(len(nodes))
         self.compare[nodes] = Compare.GT
