@@ -60,7 +60,7 @@ def learner(document: Any, where: str) -> Model:
     }
     match name:
         case "gblinear":
-            weights = reader.column(reader.object(booster, "model"), "weights", np.float64)
+            weights = reader.column(reader.object(booster, "model"), "weights", np.float32).astype(np.float64)
             if len(weights) != (features + 1) * outputs:
                 raise UnreadableFile(f"{where}: {len(weights)} weights for {features} features, {outputs} outputs")
             return Model(**common, weights=weights.reshape(features + 1, outputs))
@@ -82,7 +82,7 @@ def _forest(reader: _Fields, model: dict[str, Any]) -> dict[str, Any]:
     group = reader.column(model, "tree_info", np.int64)
     if len(group) != len(entries):
         raise UnreadableFile(f"{reader.where}: {len(entries)} trees, and tree_info for {len(group)}")
-    drop = reader.column(model, "weight_drop", np.float64) if "weight_drop" in model else None
+    drop = reader.column(model, "weight_drop", np.float32).astype(np.float64) if "weight_drop" in model else None
     rounds = reader.column(model, "iteration_indptr", np.int64) if "iteration_indptr" in model else None
     parallel = reader.integer(reader.object(model, "gbtree_model_param"), "num_parallel_tree", 1)
     return {"trees": _trees(reader, entries, group), "rounds": rounds, "per_round": max(parallel, 1), "drop": drop}

@@ -10,7 +10,7 @@ from modelhub.graph.forest import Compare, Forest, Rounding, Sets
 from modelhub_xgboost.model import Model, Trees
 from modelhub_xgboost.objectives import Objective
 
-__all__ = ["counted_trees", "forest", "margin_base"]
+__all__ = ["best_trees", "counted_trees", "forest", "margin_base"]
 
 
 def counted_trees(model: Model) -> int:
@@ -20,13 +20,19 @@ def counted_trees(model: Model) -> int:
     file, as this is what it does itself (XGBModel._get_iteration_range). It leaves its mark among the attributes.
     """
     trees = 0 if model.trees is None else len(model.trees.sizes)
+    return best_trees(model) if "scikit_learn" in model.attributes else trees
+
+
+def best_trees(model: Model) -> int:
+    """How many trees belong to the rounds up to `best_iteration`; all where the file does not know of it."""
+    trees = 0 if model.trees is None else len(model.trees.sizes)
     best = model.attributes.get("best_iteration", "")
-    if "scikit_learn" not in model.attributes or not best.isdecimal() or len(best) > 9:
+    if not (best.isascii() and best.isdecimal() and len(best) < 10):
         return trees
-    last = int(best) + 1
+    rounds = int(best) + 1
     if model.rounds is not None:
-        return int(model.rounds[last]) if last < len(model.rounds) else trees
-    return min(last * model.per_round * model.outputs, trees)
+        return int(model.rounds[rounds]) if rounds < len(model.rounds) else trees
+    return min(rounds * model.per_round * model.outputs, trees)
 
 
 def margin_base(model: Model, objective: Objective, where: str) -> NDArray[np.float64]:

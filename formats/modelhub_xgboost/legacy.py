@@ -32,11 +32,11 @@ def learner(data: bytes, where: str) -> Model:
     reader = _Bytes(data, where)
     if data.startswith(b"binf"):
         reader.take(4)
-    base, features, classes, extra, _, major, minor = struct.unpack_from("<fIiiiII", reader.take(136))
+    base, features, classes, extra, _, major, minor, targets = struct.unpack_from("<fIiiiIII", reader.take(136))
     objective, booster = reader.text(), reader.text()
-    if not 0 <= classes < 1 << 20 or features >= 1 << 31:
-        raise UnreadableFile(f"{where}: a model of {features} features and {classes} classes")
-    outputs = max(classes, 1)
+    if not 0 <= classes < 1 << 20 or targets >= 1 << 20 or features >= 1 << 31:
+        raise UnreadableFile(f"{where}: a model of {features} features, {classes} classes, {targets} targets")
+    outputs = max(classes, targets, 1)  # targets: since version 1.6, 0 before
     if booster in ("gbtree", "dart"):
         parts = _trees(reader)
         if booster == "dart":

@@ -14,41 +14,37 @@ from modelhub.graph.forest import Link
 from modelhub.graph.forest_onnx import apply_link, to_graph
 from modelhub.graph.interface import Feature, Input, Interface, Output
 from modelhub_xgboost import document, legacy, old_binary
-from modelhub_xgboost.forest import counted_trees, forest, margin_base
+from modelhub_xgboost.forest import best_trees, counted_trees, forest, margin_base
 from modelhub_xgboost.model import Model
-from modelhub_xgboost.objectives import OBJECTIVES, Objective
+from modelhub_xgboost.objectives import Objective, objective
 from modelhub_xgboost.ubjson import parse as parse_ubjson
 
-__all__ = ["load", "read"]
+__all__ = ["load", "objective_of", "read"]
 
 
 def read(path: Path) -> ir.Model:
     """The model in `path` as a common graph: one input, one output, what `Booster.predict` gives."""
     model = load(path)
     where = str(path)
-    objective = _objective(model, where)
-    interface = _interface(model, objective.link)
+    goal = objective_of(model, where)
+    interface = _interface(model, goal.link)
     if model.weights is not None:
-        return _linear(model, objective, interface, where)
-    if model.trees is not None and counted_trees(model) < len(model.trees.sizes):
-        notice(
-            f"{path}: only the trees up to the best iteration count, as for the scikit-learn estimator that wrote it"
-        )
-    return to_graph(forest(model, objective, where), interface)
+        return _linear(model, goal, interface, where)
+    _tell_about_early_stopping(model, where)
+    return to_graph(forest(model, goal, where), interface)
 
 
 def _tell_about_early_stopping(model: Model, where: str) -> None:
-    best = model.attributes.get("best_iteration")
-    if best is None or model.trees is None:
+    """Say which rounds count where training went on after the best one."""
+    if model.trees is None or best_trees(model) == len(model.trees.sizes):
         return
+    best = safe_text(model.attributes["best_iteration"])
     if counted_trees(model) < len(model.trees.sizes):
+        notice(f"{where}: only the rounds up to the best one ({best}) count, as for the estimator that wrote the file")
+    else:
         notice(
-            f"{where}: only the rounds up to the best one, {safe_text(best)}, count, as in the estimator that wrote it"
-        )
-    elif model.rounds is not None and safe_text(best) != str(len(model.rounds) - 2):
-        notice(
-            f"{where}: training was stopped early and the best round was {safe_text(best)}; all rounds count, as in "
-            "Booster.predict. Slice the booster to keep the best: booster[: booster.best_iteration + 1]"
+            f"{where}: training stopped early and round {best} was the best, but every round counts, as in "
+            "Booster.predict. To keep the best only, save booster[: booster.best_iteration + 1]"
         )
 
 
@@ -65,14 +61,15 @@ def load(path: Path) -> Model:
     return document.learner(parse_json(data, where), where)
 
 
-def _objective(model: Model, where: str) -> Objective:
-    try:
-        return OBJECTIVES[model.objective]
-    except KeyError:
+def objective_of(model: Model, where: str) -> Objective:
+    """The model's objective. Raises `Unsupported` where it is not one of XGBoost's own."""
+    found = objective(model.objective, model.version, model.outputs)
+    if found is None:
         raise Unsupported(
             f"{where}: the objective {safe_text(model.objective)!r} is not one of XGBoost's own; "
             "save the model with the objective whose link it needs, e.g. reg:squarederror for none"
-        ) from None
+        )
+    return found
 
 
 def _interface(model: Model, link: Link) -> Interface:
@@ -95,8 +92,11 @@ def _interface(model: Model, link: Link) -> Interface:
     )
 
 
-def _linear(model: Model, objective: Objective, interface: Interface, where: str) -> ir.Model:
-    """gblinear: bias and base score, plus weight times value; a missing value adds nothing (src/gbm/gblinear.cc)."""
+def _linear(model: Model, goal: Objective, interface: Interface, where: str) -> ir.Model:
+    """gblinear: bias and base score, plus weight times value; a missing value adds nothing.
+
+    Every output gets the *first* base score, as in src/gbm/gblinear.cc (PredictBatchInternal) up to version 3.4.
+    """
     weights = model.weights
     if weights is None or not np.isfinite(weights).all():
         raise UnreadableFile(f"{where}: a weight is not a finite number")
@@ -104,8 +104,8 @@ def _linear(model: Model, objective: Objective, interface: Interface, where: str
     x = b.input("inputs", ["N", model.features])
     zero = b.constant(np.array(0, np.float32), "zero")
     x = b.op("Cast", b.op("Where", b.op("IsNaN", x), zero, x), to=ir.DataType.DOUBLE.value)
-    bias = weights[-1] + margin_base(model, objective, where)
+    bias = weights[-1] + margin_base(model, goal, where)[0]
     margin = b.op("Gemm", x, b.constant(weights[:-1], "weight"), b.constant(bias, "bias"))
-    y = b.op("Cast", apply_link(b, objective.link, margin), to=ir.DataType.FLOAT.value)
+    y = b.op("Cast", apply_link(b, goal.link, margin), to=ir.DataType.FLOAT.value)
     b.output(y, "outputs", ["N", len(interface.outputs[0].labels)])
     return b.finish(interface)

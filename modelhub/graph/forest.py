@@ -58,13 +58,17 @@ class Link:
 
     kind: "identity"; "sigmoid" 1/(1+exp(-slope x)), each output by itself; "softmax"; "exp"; "tanh", which is TMVA's
           2/(1+exp(-2x))-1; "softplus" log(1+exp(x)); "signed_square" x|x|; "step" 1 where x > 0, else 0;
-          "argmax" the index of the largest margin, one output.
+          "argmax" the index of the largest margin, one output; "sorted" the margins in ascending order; "steps" the
+          first margin as it is, each further output its predecessor plus 1e-6 plus softplus of its margin.
     """
 
     kind: str = "identity"
     slope: float = 1.0
 
-    KINDS = ("identity", "sigmoid", "softmax", "exp", "tanh", "softplus", "signed_square", "step", "argmax")
+    KINDS = (
+        "identity", "sigmoid", "softmax", "exp", "tanh", "softplus", "signed_square", "step", "argmax", "sorted",
+        "steps",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.kind not in self.KINDS:

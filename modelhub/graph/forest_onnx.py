@@ -77,17 +77,30 @@ def apply_link(b: Builder, link: Link, margin: ir.Value) -> ir.Value:
         case "tanh":
             return b.op("Tanh", margin)
         case "softplus":
-            # onnxruntime has Softplus in float32 only: max(x, 0) + log(1 + exp(-|x|))
-            small = b.op("Log", b.op("Add", b.op("Exp", b.op("Neg", b.op("Abs", margin))), b.constant(zero + 1, "one")))
-            return b.op("Add", b.op("Max", margin, b.constant(zero, "zero")), small)
+            return _softplus(b, margin)
         case "signed_square":
             return b.op("Mul", margin, b.op("Abs", margin))
         case "step":
             return b.op("Cast", b.op("Greater", margin, b.constant(zero, "zero")), to=ir.DataType.DOUBLE.value)
         case "argmax":
             return b.op("Cast", b.op("ArgMax", margin, axis=-1, keepdims=1), to=ir.DataType.DOUBLE.value)
+        case "sorted":
+            width = b.op("Gather", b.op("Shape", margin), b.ints(1))
+            return b.ops("TopK", margin, width, outputs=2, largest=0, sorted=1)[0]
+        case "steps":
+            first = b.op("Slice", margin, b.ints(0), b.ints(1), b.ints(1))
+            rest = b.op("Slice", margin, b.ints(1), b.ints(np.iinfo(np.int64).max), b.ints(1))
+            rest = b.op("Add", _softplus(b, rest), b.constant(zero + 1e-6, "gap"))
+            return b.op("CumSum", b.op("Concat", first, rest, axis=1), b.constant(np.array(1), "axis"))
         case _:
             return margin
+
+
+def _softplus(b: Builder, x: ir.Value) -> ir.Value:
+    """log(1 + exp(x)) as max(x, 0) + log(1 + exp(-|x|)): onnxruntime has Softplus in float32 only."""
+    zero = np.array(0, np.float64)
+    small = b.op("Log", b.op("Add", b.op("Exp", b.op("Neg", b.op("Abs", x))), b.constant(zero + 1, "one")))
+    return b.op("Add", b.op("Max", x, b.constant(zero, "zero")), small)
 
 
 def narrowed(compare: NDArray[Any], threshold: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
