@@ -108,9 +108,10 @@ def bdt_of(setup: Setup, tie: str | None) -> BDT:
         raise UnreadableFile(f"{setup.where}: a boostWeight that is no finite number")
     answers = _answers(setup, grove, boost)
     nodes = _Nodes(grove, setup, strict(setup, tie))
-    forest = nodes.forest(answers, _plan(setup, boost, weight)).checked(setup.where)
+    forest, fisher = nodes.forest(answers, _plan(setup, boost, weight)), nodes.fisher
+    del nodes, answers  # room for the check
     median = weight if setup.analysis == REGRESSION and boost == "AdaBoostR2" else None
-    return BDT(forest, nodes.fisher, _preselection(setup), median)
+    return BDT(forest.checked(setup.where), fisher, _preselection(setup), median)
 
 
 def _plan(setup: Setup, boost: str, weight: NDArray[np.float64]) -> Plan:
@@ -147,10 +148,10 @@ def _boost(setup: Setup) -> str:
 
 
 def _answers(setup: Setup, grove: Grove, boost: str) -> NDArray[np.float64]:
-    """[nodes that end a walk] what each of them answers (DecisionTree::CheckEvent): response, or class, or purity."""
+    """[leaves] what each of them answers (DecisionTree::CheckEvent): response, or class, or purity."""
     weights = setup.weights
     name = "TreeType" if "TreeType" in weights.attributes else "AnalysisType"
-    kind = integer(weights, name, setup.where, 0)
+    kind = integer(weights, name, setup.where, None if boost == "Grad" else 0)
     if kind not in (0, 1, 2):
         raise unsupported(setup.where, f"trees of {name} {kind}")
     if setup.analysis != CLASSIFICATION and kind != REGRESSION_TREES:
@@ -162,10 +163,9 @@ def _answers(setup: Setup, grove: Grove, boost: str) -> NDArray[np.float64]:
     if kind == REGRESSION_TREES:
         answers, what = np.frombuffer(grove.response, np.float32), "res"
     elif yes_no:
-        answers, what = np.frombuffer(grove.type, np.int32).astype(np.float32), "nType"
+        answers, what = np.frombuffer(grove.type, np.int8)[grove.leaves()].astype(np.float32), "nType"
     else:
         answers, what = np.frombuffer(grove.purity, np.float32), "purity"
-    answers = answers[np.frombuffer(grove.type, np.int32) != 0]
     if not np.isfinite(answers).all():
         raise UnreadableFile(f"{setup.where}: a leaf whose {what} is missing or no finite number")
     return np.asarray(answers, np.float64)
@@ -176,31 +176,33 @@ class _Nodes:
 
     def __init__(self, grove: Grove, setup: Setup, strictly: bool) -> None:
         self.variables = len(setup.variables)
-        self.feature = np.frombuffer(grove.feature, np.int32)
-        self.threshold = np.frombuffer(grove.cut, np.float32)
-        self.negated = np.frombuffer(grove.negated, np.bool_)
-        self.leaf = np.frombuffer(grove.type, np.int32) != 0
+        self.leaf = grove.leaves()
         self.roots = np.array(grove.roots, np.int64)
-        self.compare = np.full(len(self.leaf), Compare.GT if strictly else Compare.GE, np.uint8)
-        left, right = np.frombuffer(grove.left, np.int32), np.frombuffer(grove.right, np.int32)
-        if (~self.leaf & ((left < 0) | (right < 0))).any():
+        self.feature = np.array(grove.feature, np.int32)
+        self.threshold = np.array(grove.cut, np.float64)
+        self.compare = np.full(len(self.feature), Compare.GT if strictly else Compare.GE, np.uint8)
+        left, right = grove.children(setup.where)
+        if ((left[~self.leaf] < 0) | (right[~self.leaf] < 0)).any():
             raise UnreadableFile(f"{setup.where}: a node of a tree goes on (nType 0) and has not two children")
-        if not np.isfinite(self.threshold[~self.leaf]).all():
-            raise UnreadableFile(f"{setup.where}: a node with a cut that is no finite number")
-        self.left, self.right = np.where(self.leaf, np.int32(-1), left), np.where(self.leaf, np.int32(-1), right)
+        left[self.leaf] = right[self.leaf] = -1
+        turned = np.zeros(len(self.leaf), np.bool_)
+        turned[~self.leaf] = np.frombuffer(grove.negated, np.bool_)
+        self.true_child, self.false_child = np.where(turned, left, right), np.where(turned, right, left)
         self.alive = self._reached()
-        own = self.alive & ~self.leaf
+        own = self.alive[~self.leaf]
         own[list(grove.fisher)] = False
         if (own & ((self.feature < 0) | (self.feature >= self.variables))).any():
             raise UnreadableFile(f"{setup.where}: a node cuts on a variable beyond the {self.variables} there are")
+        if not np.isfinite(self.threshold).all():
+            raise UnreadableFile(f"{setup.where}: a node with a cut that is no finite number")
         self.fisher = self._combinations(grove, setup)
 
     def _combinations(self, grove: Grove, setup: Setup) -> Fisher | None:
         """A column for every node that cuts on a Fisher discriminant; there TMVA has asked ``>`` in every version."""
         if not grove.fisher:
             return None
-        nodes = np.array(list(grove.fisher), np.int64)
-        table = np.zeros((len(nodes), self.variables + 1))
+        splits = np.array(list(grove.fisher), np.int64)
+        table = np.zeros((len(splits), self.variables + 1))
         for row, coefficients in zip(table, grove.fisher.values(), strict=True):
             if len(coefficients) != len(row):
                 raise UnreadableFile(
@@ -208,13 +210,12 @@ class _Nodes:
                     "one per variable and the offset"
                 )
             row[:] = coefficients
-        cut = self.threshold[nodes].astype(np.float64)
         if not np.isfinite(table).all():
             raise UnreadableFile(f"{setup.where}: a Fisher coefficient that is no finite number")
-        self.feature, self.threshold = self.feature.copy(), self.threshold.copy()
-        self.feature[nodes] = self.variables + np.arange(len(nodes))
-        self.compare[nodes] = Compare.GT
-        self.threshold[nodes] = 0.5
+        cut = self.threshold[splits]
+        self.feature[splits] = self.variables + np.arange(len(splits))
+        self.compare[splits] = Compare.GT
+        self.threshold[splits] = 0.5
         return Fisher(np.ascontiguousarray(table[:, :-1].T), table[:, -1], cut)
 
     def _reached(self) -> NDArray[np.bool_]:
@@ -223,38 +224,44 @@ class _Nodes:
         level = self.roots
         while len(level):
             alive[level] = True
-            level = np.concatenate([self.left[level], self.right[level]])
+            level = np.concatenate([self.true_child[level], self.false_child[level]])
             level = level[level >= 0]
         return alive
 
     def forest(self, answers: NDArray[np.float64], plan: Plan) -> Forest:
         """The living nodes, numbered anew; a constant of the plan becomes a tree of one leaf."""
         living = slice(None) if self.alive.all() else self.alive
-        place = np.cumsum(self.alive, dtype=np.int64) - 1
-        leaf, turned = self.leaf[living], self.negated[living]
-        left, right = (np.where(leaf, -1, place[child[living]]) for child in (self.left, self.right))
-        answers = answers[self.alive[self.leaf]]
-        roots = place[self.roots]
+        kept = slice(None) if self.alive.all() else self.alive[~self.leaf]
+        place = np.cumsum(self.alive, dtype=np.int32) - np.int32(1)
+        leaf, roots, answers = self.leaf[living], place[self.roots], answers[self.alive[self.leaf]]
         more = 0 if plan.constant is None else 1
         if plan.constant is not None:
-            roots, answers = np.append(roots, len(leaf)), np.append(answers, plan.constant)
-        leaf = np.append(leaf, np.ones(more, np.bool_))
-        rows = np.cumsum(leaf, dtype=np.int64) - 1
+            leaf, answers, roots = np.append(leaf, True), np.append(answers, plan.constant), np.append(roots, len(leaf))
 
-        def column(values: NDArray[Any], dtype: type, filler: int = 0) -> NDArray[Any]:
-            return np.append(values, np.full(more, filler)).astype(dtype)
+        def of_splits(values: NDArray[Any], dtype: type, filler: int = 0) -> NDArray[Any]:
+            """[nodes] `values` [splits], and at leaves the filler."""
+            column: NDArray[Any] = np.full(len(leaf), filler, dtype)
+            column[~leaf] = values[kept]
+            return column
+
+        def of_nodes(child: NDArray[np.int32]) -> NDArray[np.int64]:
+            """[nodes] children by their new numbers."""
+            column = np.full(len(leaf), -1, np.int64)
+            old = child[living]
+            column[: len(leaf) - more] = np.where(old < 0, np.int32(-1), place[old])
+            return column
 
         return Forest(
             features=self.variables + (0 if self.fisher is None else len(self.fisher.offset)),
-            feature=column(self.feature[living], np.int32, -1),
-            compare=np.where(leaf, 0, column(self.compare[living], np.uint8)).astype(np.uint8),
-            threshold=column(self.threshold[living], np.float64),
-            true_child=column(np.where(turned, left, right), np.int64, -1),
-            false_child=column(np.where(turned, right, left), np.int64, -1),
+            feature=of_splits(self.feature, np.int32, -1),
+            compare=of_splits(self.compare, np.uint8),
+            threshold=of_splits(self.threshold, np.float64),
+            true_child=of_nodes(self.true_child),
+            false_child=of_nodes(self.false_child),
             missing=np.zeros(len(leaf), np.bool_),
-            leaf=np.where(leaf, rows, -1),
+            leaf=np.where(leaf, np.cumsum(leaf) - 1, -1),
             values=answers[:, np.newaxis],
-            roots=roots,
+            roots=roots.astype(np.int64),
             tree_output=plan.output,
             tree_weight=plan.weight,
             base=np.zeros(plan.outputs),

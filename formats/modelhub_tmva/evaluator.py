@@ -190,7 +190,7 @@ def _bdt(setup: Setup, tie: str | None) -> Callable[[Single], Double]:
     """MethodBDT: GetMvaValue, GetRegressionValues, GetMulticlassValues."""
     grove = setup.weights.grove
     assert grove is not None
-    walk = _Walk(grove, strict(setup, tie))
+    walk = _Walk(grove, strict(setup, tie), setup.where)
     boost = setup.option("BoostType", "AdaBoost")
     answers = _answers(setup, grove, boost)
     weight = np.array(grove.weight, np.float64)
@@ -216,13 +216,17 @@ def _bdt(setup: Setup, tie: str | None) -> Callable[[Single], Double]:
 
 
 def _answers(setup: Setup, grove: Grove, boost: str) -> Double:
-    """DecisionTree::CheckEvent at every node, were it a leaf."""
+    """[nodes] what DecisionTree::CheckEvent gives for a walk that ends there."""
+    leaves = grove.leaves()
+    answers = np.full(len(leaves), np.nan)
     kind = setup.weights.attributes.get("AnalysisType", setup.weights.attributes.get("TreeType", "0"))
     if float(kind) == 1:
-        return np.array(grove.response, np.float64)
-    if setup.switch("UseYesNoLeaf", True) and boost != "RealAdaBoost":
-        return np.array(grove.type, np.float64)
-    return np.array(grove.purity, np.float64)
+        answers[leaves] = grove.response
+    elif setup.switch("UseYesNoLeaf", True) and boost != "RealAdaBoost":
+        answers[:] = grove.type
+    else:
+        answers[leaves] = grove.purity
+    return answers
 
 
 def _added(t: Double) -> Double:
@@ -267,11 +271,12 @@ def _preselected(setup: Setup, x: Single, y: Double) -> Double:
 class _Walk:
     """DecisionTree::CheckEvent and DecisionTreeNode::GoesRight for many events and all trees at once."""
 
-    def __init__(self, grove: Grove, strictly: bool) -> None:
+    def __init__(self, grove: Grove, strictly: bool, where: str) -> None:
+        self.stops = grove.leaves()
+        self.split = np.cumsum(~self.stops) - 1
         self.feature, self.cut = np.array(grove.feature), np.array(grove.cut, np.float32)
         self.negated = np.array(grove.negated, np.bool_)
-        self.stops = np.array(grove.type) != 0
-        self.left, self.right = np.array(grove.left), np.array(grove.right)
+        self.left, self.right = grove.children(where)
         self.roots = np.array(grove.roots)
         self.strictly = strictly
         self.row = np.full(len(self.feature), -1)
@@ -290,21 +295,22 @@ class _Walk:
         going = np.flatnonzero(~self.stops[node])
         while len(going):
             here = node[going]
-            right = self._passes(x, event[going], here) ^ self.negated[here]
+            split = self.split[here]
+            right = self._passes(x, event[going], split) ^ self.negated[split]
             node[going] = np.where(right, self.right[here], self.left[here])
             going = going[~self.stops[node[going]]]
         return node.reshape(len(x), -1)
 
-    def _passes(self, x: Single, event: NDArray[np.int64], node: NDArray[np.int64]) -> NDArray[np.bool_]:
-        plain = self.row[node] < 0
-        value = x[event, np.where(plain, self.feature[node], 0)]
-        passes = value > self.cut[node] if self.strictly else value >= self.cut[node]
+    def _passes(self, x: Single, event: NDArray[np.int64], split: NDArray[np.int64]) -> NDArray[np.bool_]:
+        plain = self.row[split] < 0
+        value = x[event, np.where(plain, self.feature[split], 0)]
+        passes = value > self.cut[split] if self.strictly else value >= self.cut[split]
         if not plain.all():
-            row, events = self.row[node[~plain]], event[~plain]
+            row, events = self.row[split[~plain]], event[~plain]
             f = self.coefficients[row, -1]
             for i in range(x.shape[1]):
                 f = f + self.coefficients[row, i] * x[events, i].astype(np.float64)
-            passes[~plain] = f > self.cut[node[~plain]].astype(np.float64)
+            passes[~plain] = f > self.cut[split[~plain]].astype(np.float64)
         return np.asarray(passes)
 
 

@@ -141,7 +141,8 @@ def net_of(setup: Setup) -> Net:
 
 
 def _dense(layer: Element, where: str) -> Dense:
-    code = integer(layer, "ActivationFunction", where)
+    old = layer.name == "Layer" and layer.attributes.get("ActivationFunction") == ""
+    code = 0 if old else integer(layer, "ActivationFunction", where)  # old files hold the number as a character
     if code not in DNN_ACTIVATIONS:
         raise unsupported(where, f"line {layer.line}: activation function {code}")
     weights, biases = layer.find("Weights"), layer.find("Biases")

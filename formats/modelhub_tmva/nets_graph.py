@@ -18,8 +18,11 @@ def net(b: Builder, model: Net, x: ir.Value) -> ir.Value:
         for index, layer in enumerate(model.layers):
             with b.scope(f"layer_{index}"):
                 y = _activated(b, layer.activation, _dense(b, layer, model.input, y))
+    if model.output == "softmax32":
+        y = b.op("Cast", y, to=ir.DataType.FLOAT)
+    with b.kept():
         if model.output == "softmax32":
-            y = b.op("Cast", b.op("Cast", y, to=ir.DataType.FLOAT), to=ir.DataType.DOUBLE)
+            y = b.op("Cast", y, to=ir.DataType.DOUBLE)
         y = b.op("Softmax", y, axis=-1) if model.output.startswith("softmax") else _activated(b, model.output, y)
     return b.op("Cast", y, to=ir.DataType.FLOAT)
 

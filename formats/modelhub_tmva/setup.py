@@ -139,6 +139,9 @@ def setup_of(element: Element, where: str) -> Setup:
     variables = _variables(element, "Variables", "NVar", "VarIndex", where)
     if not variables:
         raise UnreadableFile(f"{where}: {safe_text(method)}: there are no <Variables>")
+    targets = _variables(element, "Targets", "NTrgt", "TargetIndex", where)
+    if targets and "AnalysisType" not in info:
+        raise unsupported(where, "regression targets, and no AnalysisType that says what they are for")
     return Setup(
         where=where,
         method=method,
@@ -148,7 +151,7 @@ def setup_of(element: Element, where: str) -> Setup:
         options=options,
         variables=variables,
         spectators=_variables(element, "Spectators", "NSpec", "SpecIndex", where),
-        targets=_variables(element, "Targets", "NTrgt", "TargetIndex", where),
+        targets=targets,
         classes=_classes(element, where),
         transforms=_transforms(element, where),
         weights=weights,

@@ -1,19 +1,23 @@
 """A weight file in one pass of expat: trees into arrays while they stream by, all the rest into small elements.
 
 Nothing of the text is kept but what a method needs. Nodes of a `<BinaryTree>`, by far the most of a large file, never
-become objects: each leaves one entry in the arrays of a `Grove`. Refused while reading: any DOCTYPE (ROOT writes none),
-elements outside the closed table, nesting and numbers of elements beyond the limits.
+become objects: each leaves its numbers in the arrays of a `Grove`. Refused while reading: any DOCTYPE (ROOT writes
+none), elements outside the closed table, nesting and numbers of elements beyond the limits.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
+
+import numpy as np
+from numpy.typing import NDArray
 
 from modelhub.errors import UnreadableFile, Unsupported, safe_text
 from modelhub.files import LIMITS, head
@@ -83,40 +87,52 @@ class Element:
 
 
 class Grove:
-    """The trees of one `<Weights>` as the file has them; one entry per node, in the order of the file."""
+    """The trees of one `<Weights>` as the file has them: compact arrays in the order of the file.
 
-    __slots__ = (
-        "cut",
-        "feature",
-        "fisher",
-        "left",
-        "negated",
-        "purity",
-        "response",
-        "right",
-        "roots",
-        "type",
-        "weight",
-    )
+    Nodes are numbered as they come; those whose `type` is 0 are splits, the others leaves, each counted by themselves.
+    """
+
+    __slots__ = ("cut", "feature", "fisher", "negated", "purity", "response", "roots", "type", "up", "weight")
 
     def __init__(self) -> None:
-        self.feature = array("i")
-        self.cut = array("f")
-        self.negated = array("b")
-        """1 where `cType` is 0: the outcome of the cut is turned round."""
-        self.type = array("i")
+        self.type = array("b")
         """`nType`: 0 goes on, anything else ends here."""
-        self.response = array("f")
-        """NaN where the file has none."""
-        self.purity = array("f")
-        self.left = array("i")
-        """The child, -1 where there is none."""
-        self.right = array("i")
+        self.up = array("i")
+        """Twice the parent, and one more for a right child; -1 for roots."""
+
+        self.feature = array("i")
+        """[splits]"""
+        self.cut = array("f")
+        """[splits]"""
+        self.negated = array("b")
+        """[splits] 1 where `cType` is 0: the outcome of the cut is turned round."""
         self.fisher: dict[int, tuple[float, ...]] = {}
-        """Node -> coefficients, the offset last."""
+        """Split -> coefficients, the offset last."""
+
+        self.response = array("f")
+        """[leaves] NaN where the file has none."""
+        self.purity = array("f")
+        """[leaves] NaN where the file has none."""
+
         self.roots = array("i")
+        """[trees] a node."""
         self.weight = array("f")
-        """boostWeight of every tree."""
+        """[trees] boostWeight."""
+
+    def leaves(self) -> NDArray[np.bool_]:
+        """[nodes] which nodes end a walk."""
+        return np.asarray(np.frombuffer(self.type, np.int8) != 0)
+
+    def children(self, where: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """[nodes] the left and the right child of every node, -1 for none; a second one raises `UnreadableFile`."""
+        up = np.frombuffer(self.up, np.int32)
+        nodes = np.flatnonzero(up >= 0).astype(np.int32)
+        both = np.full(2 * len(up), -1, np.int32)
+        both[up[nodes]] = nodes
+        if (both[up[nodes]] != nodes).any():
+            twice = int(up[nodes][np.argmax(both[up[nodes]] != nodes)])
+            raise UnreadableFile(f"{where}: node {twice // 2} of the trees has two children at pos={'lr'[twice % 2]!r}")
+        return both[::2], both[1::2]
 
 
 def begins(path: Path) -> bytes:
@@ -128,6 +144,10 @@ def begins(path: Path) -> bytes:
         except zlib.error:
             return b""
     return start.lstrip()
+
+
+_RAW_CODE = re.compile(rb'(ActivationFunction=")([\x01-\x07])(?=")')
+"""MethodDNN once wrote the number of an activation as the character of that number, which is no XML."""
 
 
 def parse(path: Path) -> tuple[Element, str]:
@@ -144,6 +164,8 @@ def parse(path: Path) -> tuple[Element, str]:
         for piece in _text(path, digest):
             data = piece.lstrip() if first else piece
             first = first and not data
+            if b"ActivationFunction" in data:
+                data = _RAW_CODE.sub(lambda found: found[1] + b"%d" % found[2][0], data)
             if data:
                 parser.Parse(data, False)
         parser.Parse(b"", True)
@@ -197,7 +219,6 @@ class _Builder:
         self.pieces: list[str] = []
         self.count = 0
         self.skipping = 0
-        self.path: list[int] = []  # nodes from the root of the tree down to the one being read
         self.grove = Grove()
         parser = expat.ParserCreate()
         parser.buffer_text = True
@@ -278,69 +299,105 @@ class _Builder:
         if kind != "DecisionTree":
             raise Unsupported(f"{self.where}: a <BinaryTree> of type {safe_text(kind)!r}, not DecisionTree")
         self.grove.weight.append(float(attributes["boostWeight"]))
-        self.grove.roots.append(len(self.grove.feature))
-        self.parser.StartElementHandler = self.node
-        self.parser.EndElementHandler = self.end_node
+        self.grove.roots.append(len(self.grove.type))
+        self.parser.ordered_attributes = True
+        self.parser.StartElementHandler, self.parser.EndElementHandler = _tree_handlers(self, self.grove)
         self.parser.CharacterDataHandler = None
 
-    def node(self, name: str, attributes: dict[str, str]) -> None:
-        """A `<Node>` opens."""
-        if name != "Node":
-            self.unknown(name)
-        grove, path = self.grove, self.path
-        index = len(grove.feature)
-        position = attributes["pos"]
-        if path:
-            side = grove.right if position == "r" else grove.left if position == "l" else None
-            if side is None:
-                raise self.fail(f"a node at pos={safe_text(position)!r} inside a tree, not 'l' or 'r'")
-            if side[path[-1]] >= 0:
-                raise self.fail(f"a node with two children at pos={position!r}")
-            side[path[-1]] = index
-            if len(path) >= MAX_DEPTH:
-                raise self.fail(f"a tree deeper than {MAX_DEPTH} levels")
-        elif position != "s" or index != grove.roots[-1]:
-            raise self.fail("a tree must have one root, at pos='s'")
-        path.append(index)
-        grove.left.append(-1)
-        grove.right.append(-1)
-        kind = int(attributes["nType"])
-        grove.type.append(kind)
-        if kind:
-            grove.feature.append(-1)
-            grove.cut.append(0.0)
-            grove.negated.append(0)
-            grove.response.append(float(attributes.get("res", "nan")))
-            grove.purity.append(float(attributes["purity"]) if "purity" in attributes else _purity(attributes))
-            return
-        grove.feature.append(int(attributes["IVar"]))
-        grove.cut.append(float(attributes["Cut"]))
-        grove.negated.append(_NEGATED[attributes["cType"]])
-        grove.response.append(0.0)
-        grove.purity.append(0.0)
-        if attributes.get("NCoef", "0") != "0":
-            count = int(attributes["NCoef"])
-            grove.fisher[index] = tuple(float(attributes[f"fC{i}"]) for i in range(count))
-
-    def end_node(self, name: str) -> None:
-        """A `</Node>` or, at the end of the tree, a `</BinaryTree>`."""
-        if name == "Node":
-            self.path.pop()
-            return
-        if len(self.grove.feature) == self.grove.roots[-1]:
-            raise self.fail("a <BinaryTree> without nodes")
+    def leave_tree(self) -> None:
+        """A `</BinaryTree>`: back to the handlers of the rest."""
+        self.parser.ordered_attributes = False
         self.parser.StartElementHandler = self.start
         self.parser.EndElementHandler = self.end
         self.parser.CharacterDataHandler = self.pieces.append
 
 
+def _tree_handlers(builder: _Builder, grove: Grove) -> tuple[Callable[[str, list[str]], None], Callable[[str], None]]:
+    """What expat calls for each `<Node>` and its end, for one tree.
+
+    A million times: so everything they need is a local name, and words become numbers by the list when the tree ends.
+    """
+    path: list[int] = []  # twice the nodes from the root of the tree down to the one being read
+    first, count = len(grove.type), grove.type.__len__
+    add_type, add_up, go_down, go_up = grove.type.append, grove.up.append, path.append, path.pop
+    variables: list[str] = []
+    cuts: list[str] = []
+    ctypes: list[str] = []
+    responses: list[str] = []
+    purities: list[str] = []
+    usual, names, values, kinds = USUAL_NODE, slice(0, None, 2), slice(1, None, 2), {"0": 0, "1": 1, "-1": -1}
+
+    def start(name: str, attributes: list[str]) -> None:
+        if name != "Node":
+            builder.unknown(name)
+        if attributes[names] == usual:
+            position, _, coefficients, variable, cut, ctype, response, _, purity, kind = attributes[values]
+        else:
+            position, coefficients, variable, cut, ctype, response, purity, kind = _unusual(attributes)
+        place = count()
+        if not path:
+            if position != "s" or place != first:
+                raise builder.fail("a tree must have one root, at pos='s'")
+            add_up(-1)
+        elif position == "l":
+            add_up(path[-1])
+        elif position == "r":
+            add_up(path[-1] + 1)
+        else:
+            raise builder.fail(f"a node at pos={safe_text(position)!r} inside a tree, not 'l' or 'r'")
+        if len(path) >= MAX_DEPTH:
+            raise builder.fail(f"a tree deeper than {MAX_DEPTH} levels")
+        go_down(2 * place)
+        number = kinds[kind] if kind in kinds else int(kind)
+        add_type(number)
+        if number:
+            responses.append(response)
+            purities.append(purity)
+            return
+        if coefficients != "0":
+            wanted = dict(zip(attributes[names], attributes[values], strict=True))
+            split = len(grove.feature) + len(variables)
+            grove.fisher[split] = tuple(float(wanted[f"fC{i}"]) for i in range(int(coefficients)))
+        variables.append(variable)
+        cuts.append(cut)
+        ctypes.append(ctype)
+
+    def end(name: str) -> None:
+        if name == "Node":
+            go_up()
+            return
+        if count() == first:
+            raise builder.fail("a <BinaryTree> without nodes")
+        grove.feature.extend(map(int, variables))
+        grove.cut.extend(map(float, cuts))
+        grove.negated.extend(map(_NEGATED.__getitem__, ctypes))
+        grove.response.extend(map(float, responses))
+        grove.purity.extend(map(float, purities))
+        builder.leave_tree()
+
+    return start, end
+
+
+USUAL_NODE = ["pos", "depth", "NCoef", "IVar", "Cut", "cType", "res", "rms", "purity", "nType"]
+"""The attributes of a node as TMVA has written them since 4.1 (where they are others, they are looked up by name)."""
+
 _NEGATED = {"1": 0, "0": 1}
 
 
-def _purity(attributes: dict[str, str]) -> float:
+def _unusual(attributes: list[str]) -> tuple[str, str, str, str, str, str, str, str]:
+    """What `start` needs of a node whose attributes are not the usual ones in the usual order."""
+    named = dict(zip(attributes[::2], attributes[1::2], strict=True))
+    kind = named["nType"]
+    purity = named["purity"] if "purity" in named else _purity(named)
+    if kind.strip() != "0":
+        return named["pos"], "0", "", "", "", named.get("res", "nan"), purity, kind
+    return named["pos"], named.get("NCoef", "0"), named["IVar"], named["Cut"], named["cType"], "", "", kind
+
+
+def _purity(attributes: dict[str, str]) -> str:
     """The purity from nS and nB in float32, for the old layout (DecisionTreeNode::ReadAttributes); NaN without."""
     if "nS" not in attributes or "nB" not in attributes:
-        return float("nan")
+        return "nan"
     signal, background = array("f", [float(attributes["nS"]), float(attributes["nB"])])
     total = array("f", [signal + background])[0]
-    return signal / total if total > 0 else -1.0
+    return repr(signal / total if total > 0 else -1.0)

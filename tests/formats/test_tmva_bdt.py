@@ -84,8 +84,10 @@ def test_leaves_answer_by_class_purity_or_response(tmp_path: Path) -> None:
 
 
 def test_the_old_layout(tmp_path: Path) -> None:
+    text = ada(STUMP, kind=1).replace('AnalysisType="1"', 'TreeType="1"')
+    assert respond(tmp_path, text, COLUMN)[2] == 2
     text = ada(STUMP, UseYesNoLeaf="False").replace('AnalysisType="0"', 'TreeType="0"')
-    text = text.replace('purity="0.25"', 'nS="1.0" nB="2.0"').replace("NClass", "NClass")
+    text = text.replace('purity="0.25"', 'nS="1.0" nB="2.0"')
     text = text.replace('<Class Name="Signal" Index="0"/><Class Name="Background" Index="1"/>', "")
     assert respond(tmp_path, text.replace('NClass="2"', 'NClass="1"'), COLUMN)[0] == np.float32(1 / 3)
 
@@ -141,12 +143,12 @@ def test_multiclass_trees_take_turns(tmp_path: Path) -> None:
 
 
 def test_preselection_last_match_wins(tmp_path: Path) -> None:
-    cuts = ' PreselectionLowBkgVar0="1" PreselectionLowBkgVar0Value="1.2" PreselectionLowSigVar0="1"'
+    cuts = ' PreselectionLowBkgVar0="1" PreselectionLowBkgVar0Value="1.25" PreselectionLowSigVar0="1"'
     cuts += ' PreselectionLowSigVar0Value="0.5" PreselectionHighSigVar0="1" PreselectionHighSigVar0Value="3.0"'
     text = setup(forest([tree(STUMP)], 0, cuts), 1, options={"DoPreselection": "True", "UseYesNoLeaf": "False"})
-    x = np.array([[0.0], [1.0], [1.2], [1.7], [4.0]], np.float32)
-    assert respond(tmp_path, text, x) == [1, -1, 0.25, 0.75, 1]
-    assert respond(tmp_path, text.replace(">True<", ">False<"), x) == [0.25, 0.25, 0.25, 0.75, 0.75]
+    x = np.array([[0.0], [0.5], [1.0], [1.25], [1.7], [3.0], [4.0]], np.float32)
+    assert respond(tmp_path, text, x) == [1, -1, -1, 0.25, 0.75, 0.75, 1]
+    assert respond(tmp_path, text.replace(">True<", ">False<"), x) == [0.25, 0.25, 0.25, 0.25, 0.75, 0.75, 0.75]
 
 
 def test_fisher_cuts_are_strict(tmp_path: Path) -> None:

@@ -108,6 +108,8 @@ def test_leaves(tmp_path: Path) -> None:
         ('Method="BDT::Test"', 'Method="&#x1F;"', UnreadableFile, "well-formed"),
         ('Method="BDT::Test"', 'Method="B\u202eDT::T"', Unsupported, r"method B\\u202eDT"),
         ('Method="BDT::Test"', "", UnreadableFile, "no method"),
+        ("<Options>", '<Options><Option name="BoostType">Grad</Option>', UnreadableFile, "AnalysisType"),
+        ('<Info name="AnalysisType" value="Classification"/>', "", Unsupported, "no AnalysisType"),
         ('type="DecisionTree"', 'type="Shrub"', Unsupported, "Shrub"),
         ('boostWeight="1.0"', "", UnreadableFile, "boostWeight"),
         ("</MethodSetup>", "", UnreadableFile, "well-formed"),
@@ -120,6 +122,12 @@ def test_elements(tmp_path: Path, old: str, new: str, error: type[ModelhubError]
     text = GOOD.replace(old, new) if old == "MethodSetup" else GOOD.replace(old, new, 1)
     if new == "<Leaf":
         text = GOOD.replace("<Node", "<Leaf").replace("</Node", "</Leaf")
+    if new == '<Options><Option name="BoostType">Grad</Option>':
+        text = text.replace(' AnalysisType="0"', "")
+    if what == "no AnalysisType":
+        text = text.replace(
+            "<Transf", '<Targets NTrgt="1"><Target TargetIndex="0" Expression="y"/></Targets><Transf', 1
+        )
     if new == "<Weight":
         text = text.replace("</Weights", "</Weight")
     refused(written(tmp_path, text), error, what)

@@ -132,6 +132,13 @@ def test_dense_layers(tmp_path: Path, method: str, body, code: int) -> None:
     agree(tmp_path, setup(body(code, "I"), 3, method), z)
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_activations_once_written_as_characters(tmp_path: Path, code: int) -> None:
+    z = FUNCTIONS[code](X.astype(np.float64) @ W.T + C) @ V.T + D
+    text = setup(dnn(chr(code) if code else "").replace('"0"', '""'), 3, "DNN::D")
+    agree(tmp_path, text, 1 / (1 + np.exp(-z)))
+
+
 @pytest.mark.parametrize(
     ("text", "error", "what"),
     [
