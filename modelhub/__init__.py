@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modelhub.convert import convert, read, write
+    from modelhub.conversion import convert, read, write
     from modelhub.equivalence.check import check
     from modelhub.inspection import inspect
 
@@ -24,10 +24,10 @@ __all__ = ["check", "convert", "inspect", "read", "write"]
 
 _HOME = {
     "check": "modelhub.equivalence.check",
-    "convert": "modelhub.convert",
+    "convert": "modelhub.conversion",
     "inspect": "modelhub.inspection",
-    "read": "modelhub.convert",
-    "write": "modelhub.convert",
+    "read": "modelhub.conversion",
+    "write": "modelhub.conversion",
 }
 
 

@@ -148,7 +148,7 @@ def convert(
     Exit codes: 0 converted, 1 the result differs (nothing is written), 3 unknown format,
     4 unsupported, 5 unreadable, 6 check incomplete (with --require-check).
     """
-    from modelhub.convert import convert as run
+    from modelhub.conversion import convert as run
     from modelhub.equivalence.render import progress, summary
 
     if target_format is None and output is None:

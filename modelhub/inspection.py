@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelhub import plugins
-from modelhub.convert import read
+from modelhub.conversion import read
 from modelhub.graph.interface import Interface
 from modelhub.protocols import ReadOptions
 

@@ -80,6 +80,8 @@ class Exporter(Protocol):
 
     suffix: str
     """The suffix its files get when the user names none, e.g. ``".json"``."""
+    forms: Sequence[str]
+    """The names `WriteOptions.form` may have, the default first; empty where there is one form only."""
 
     def write(self, model: ir.Model, path: Path, options: WriteOptions) -> None:
         """Write `model`, a copy the exporter may change, to `path`.

@@ -5,6 +5,7 @@
     engine.py        a numpy evaluator by the engine's rules        (recurrent.py, activations.py)
     reader.py        the dataclasses into the common graph          (operators.py)
     writer.py        the common graph into the dataclasses
+    lwtnn.schema.json   a JSON Schema of the files, for everybody
 
 Importing this is cheap: everything is loaded when it is used.
 """
@@ -46,6 +47,7 @@ class Exporter:
     """Writes lwtnn JSON; `options.form` is "graph" or "sequential"."""
 
     suffix = ".json"
+    forms = ("graph", "sequential")
 
     def write(self, model: ir.Model, path: Path, options: WriteOptions) -> None:
         """Write `model` to `path`. Raises `Unsupported` with everything lwtnn cannot say."""

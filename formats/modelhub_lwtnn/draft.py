@@ -1,4 +1,4 @@
-"""A network on its way to lwtnn: lwtnn's nodes, and two layers of our own that live until they are folded away.
+"""A network on its way to lwtnn: lwtnn's nodes, and some of our own that live until they are folded away.
 
 `lowering.py` drafts one node for each ONNX operator and thinks no further; `folding.py` then joins what lwtnn can
 say in one layer and spells the rest. So every rule of either is a few lines.
@@ -32,6 +32,10 @@ class Affine:
         if not self.shift.any() and (self.scale == 1).all():
             return Affine(self.offset + other.offset, other.scale, other.shift)
         return Affine(self.offset, self.scale * other.scale, (self.shift + other.offset) * other.scale + other.shift)
+
+    def only_scales(self) -> bool:
+        """Whether nothing is added: such a layer goes into the weights after it without loss of digits."""
+        return not self.offset.any() and not self.shift.any()
 
     def without_shift(self) -> tuple[Array, Array] | None:
         """Offset and scale of the same function as (x + offset) * scale; None where a scale of 0 forbids it."""
@@ -67,7 +71,7 @@ def only_activation(layer: Layer | None) -> Activation | None:
 class Step:
     """One drafted node.
 
-    kind:    lwtnn's node type.
+    kind:    lwtnn's node type, or "last" for the last step in time of a sequence.
     sources: numbers of other steps; none for inputs.
     width:   features that come out.
     origin:  the ONNX node it stands for, as told to the user.
@@ -90,7 +94,7 @@ class Entrance:
     """What happens to an input before the network: NaN -> default, then (x + offset) * scale. NaN: no default."""
 
     record: Input
-    dtype: str
+    dtype: np.dtype[np.generic]
     default: Array
     offset: Array
     scale: Array

@@ -49,6 +49,7 @@ def evaluate(
     Each variable's default replaces NaN, then ``(x + offset) * scale``: lwtnn leaves the first to its caller
     (NanReplacer) and does the second. An answer is [events, components], or [events, steps, components] where
     `Answer.sequence`. Raises `Inconclusive` where lwtnn refuses the values.
+
     """
     nodes = network.nodes
     results: dict[int, Array] = {}

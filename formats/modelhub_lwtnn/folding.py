@@ -6,8 +6,8 @@ Every rule is exact algebra in float64. Only a step whose result has one user is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 
@@ -16,13 +16,15 @@ from modelhub_lwtnn import schema
 from modelhub_lwtnn.draft import LINEAR, Affine, Default, Draft, Entrance, Layer, Step, only_activation
 from modelhub_lwtnn.schema import Array, Conv1d, Dense, GraphNetwork, Group, Node, Normalization, OutputNode
 
-__all__ = ["evaluations", "fold", "join", "network"]
+__all__ = ["evaluations", "finite", "fold", "join", "network"]
 
 
 def join(first: Layer | None, then: Layer | None) -> Layer | None:
     """The one layer that does `first` and `then`, None where lwtnn has none."""
     if isinstance(first, Affine) and isinstance(then, Affine):
         return first.plus(then)
+    if isinstance(first, Affine) and isinstance(then, Dense) and then.weights is not None and first.only_scales():
+        return replace(then, weights=then.weights * first.scale)
     if not isinstance(first, Dense | Conv1d) or first.activation != LINEAR:
         return None
     activation = only_activation(then)
@@ -38,7 +40,11 @@ def join(first: Layer | None, then: Layer | None) -> Layer | None:
 
 
 def fold(draft: Draft) -> Draft:
-    """`draft` without dead steps and with every join made."""
+    """`draft` without dead steps and with every join made; of last steps in time only those lwtnn has."""
+    return _joined(_without_last(_joined(draft)))
+
+
+def _joined(draft: Draft) -> Draft:
     uses = _uses(draft)
     steps: list[Step] = []
     place: dict[int, int] = {}
@@ -55,6 +61,38 @@ def fold(draft: Draft) -> Draft:
         place[number] = len(steps)
         steps.append(replace(step, sources=sources))
     return Draft(steps, [(output, place[number]) for output, number in draft.outputs])
+
+
+def _without_last(draft: Draft) -> Draft:
+    """`draft` with every step "last" spelt in lwtnn's words.
+
+    A `sequence` node is its own last step wherever a vector is asked for. What works step by step works on the last
+    one alone. And an input gets a convolution that changes nothing, which is a `sequence` node.
+    """
+    result = Draft()
+    place: dict[int, int] = {}
+    lasts: dict[int, int] = {}
+
+    def last(number: int) -> int:
+        if number not in lasts:
+            lasts[number] = make_last(number, draft.steps[number])
+        return lasts[number]
+
+    def make_last(number: int, step: Step) -> int:
+        if step.kind == "sequence":
+            return place[number]
+        if step.kind == "time_distributed":
+            return result.add(replace(step, kind="feed_forward", sources=(last(step.sources[0]),), length=None))
+        same = Conv1d(np.eye(step.width)[:, :, None], np.zeros(step.width), "valid", 1, LINEAR)
+        return result.add(Step("sequence", (place[number],), step.width, step.origin, same, step.length))
+
+    for number, step in enumerate(draft.steps):
+        if step.kind == "last":
+            place[number] = last(step.sources[0])
+        else:
+            place[number] = result.add(replace(step, sources=tuple(place[source] for source in step.sources)))
+    result.outputs = [(output, place[number]) for output, number in draft.outputs]
+    return result
 
 
 def _uses(draft: Draft) -> Counter[int]:
@@ -118,10 +156,10 @@ def _reached(entrance: Entrance) -> bool:
 
 
 def network(draft: Draft) -> GraphNetwork:
-    """The folded draft as a graph file. Steps that hold the same layer share it."""
+    """The folded draft as a graph file. Steps with equal layers share one."""
     groups: dict[str, list[Group]] = {"input": [], "input_sequence": []}
     layers: list[schema.Layer] = []
-    index: dict[tuple[int, int], int] = {}
+    index: dict[object, int] = {}
     nodes = []
     for step in draft.steps:
         if step.entrance is not None:
@@ -132,13 +170,17 @@ def network(draft: Draft) -> GraphNetwork:
         number = None
         if step.layer is not None:
             # The engine builds a layer once, with the width of its first user: another width needs another layer.
-            key = (id(step.layer), draft.steps[step.sources[0]].width)
-            if key not in index:
-                index[key] = len(layers)
-                layers.append(_spell(step.layer))
-            number = index[key]
+            layer = _spell(step.layer)
+            number = index.setdefault((_content(layer), draft.steps[step.sources[0]].width), len(layers))
+            layers.extend([layer] if number == len(layers) else [])
         nodes.append(Node(step.kind, step.sources, layer=number))
-    outputs = {output.name: OutputNode(output.labels, number) for output, number in draft.outputs}
+    vectors = {(f"{o.name}_steps", o.labels, number) for o, number in draft.outputs if not o.sequence}
+    outputs = {
+        output.name: OutputNode(output.labels, number)
+        for output, number in draft.outputs
+        # A `sequence` node answers as vector and as sequence under one name; the reader tells both (wiring.answers).
+        if not output.sequence or (output.name, output.labels, number) not in vectors
+    }
     return GraphNetwork(tuple(groups["input"]), tuple(groups["input_sequence"]), tuple(nodes), tuple(layers), outputs)
 
 
@@ -170,14 +212,25 @@ def finite(layer: Layer) -> bool:
 
 
 def _arrays(thing: object) -> Iterable[Array]:
+    """Every array in a layer."""
     if isinstance(thing, np.ndarray):
         yield thing
-    elif isinstance(thing, dict):
-        for item in thing.values():
-            yield from _arrays(item)
-    elif isinstance(thing, tuple):
-        for item in thing:
-            yield from _arrays(item)
-    elif hasattr(thing, "__dataclass_fields__"):
-        for name in thing.__dataclass_fields__:
-            yield from _arrays(getattr(thing, name))
+    for _, part in _parts(thing):
+        yield from _arrays(part)
+
+
+def _content(thing: object) -> object:
+    """Something hashable that is equal for equal layers and only for those."""
+    if isinstance(thing, np.ndarray):
+        return thing.shape, thing.tobytes()
+    parts = _parts(thing)
+    return (type(thing), *((name, _content(part)) for name, part in parts)) if parts else thing
+
+
+def _parts(thing: object) -> list[tuple[object, object]]:
+    """What a layer, or a part of it, is made of, by name."""
+    if isinstance(thing, Mapping):
+        return list(thing.items())
+    if isinstance(thing, tuple):
+        return list(enumerate(thing))
+    return [(field.name, getattr(thing, field.name)) for field in fields(thing)] if is_dataclass(thing) else []

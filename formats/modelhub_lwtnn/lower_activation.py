@@ -75,7 +75,7 @@ def hard_sigmoid_line(alpha: float, beta: float) -> tuple[float, float]:
     of torch and Keras 3 that it was.
     """
     for common in (SLOPE, 1 / 6):
-        if np.float32(alpha) == np.float32(common):
+        if alpha == float(np.float32(common)):
             alpha = common
     return alpha / SLOPE, (beta - 0.5) / SLOPE
 
@@ -96,7 +96,7 @@ def _hard_sigmoid(op: Op, x: Record, a: float, b: float) -> Record:
 @lowers("Clip", reads=(0,))
 def clip(op: Op) -> Record:
     """min(max(x, low), high): relu where one-sided, hard_sigmoid between two scalings where not."""
-    low, high = _bound(op, 1, "min"), _bound(op, 2, "max")
+    low, high = _bound(op, 1, "min", -1.0), _bound(op, 2, "max", 1.0)
     x = op.data(0)
     if low is None and high is None:
         return x
@@ -104,23 +104,23 @@ def clip(op: Op) -> Record:
         width = high - low
         if width <= 0:
             raise Refusal("clips to nothing. Write ONNX.")
-        line = hard_sigmoid_line(1 / width, -low / width)
-        return op.scale(_hard_sigmoid(op, x, *line), scale=width, shift=low)
+        x = _hard_sigmoid(op, x, 1 / (width * SLOPE), (-low / width - 0.5) / SLOPE)
+        return op.scale(x, scale=width, shift=low)
     if low is not None:
         x = op.activate(op.scale(x, offset=-low) if low else x, "rectified")
         return op.scale(x, offset=low) if low else x
     return op.scale(op.activate(op.scale(x, scale=-1.0, shift=high or 0.0), "rectified"), scale=-1.0, shift=high or 0.0)
 
 
-def _bound(op: Op, index: int, name: str) -> float | None:
-    """A bound of Clip; None where it is absent or as large as a float32 gets, which exporters write for absent."""
+def _bound(op: Op, index: int, name: str, side: float) -> float | None:
+    """A bound of Clip; None where it is absent or as far out as a float32 gets, which exporters write for absent."""
     if op.input(index) is None:
         return None
     array = op.weights(index)
     if array is None or array.size != 1:
         raise Refusal(f"computes its {name} from data; lwtnn has constant weights only. Write ONNX.")
     bound = float(array.ravel()[0])
-    if abs(bound) >= float(np.finfo(np.float32).max):
+    if bound * side >= float(np.finfo(np.float32).max):
         return None
     if abs(bound) > WIDEST_CLIP:
         raise Refusal(f"clips at {bound:g}; scaling around lwtnn's hard_sigmoid would lose digits. Write ONNX.")

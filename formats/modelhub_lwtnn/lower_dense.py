@@ -152,8 +152,9 @@ def multiply(op: Op) -> Record:
 def _swish(op: Op, x: Record, gate: Record) -> float | None:
     """The alpha for which `gate` is sigmoid(alpha x), if there is one."""
     activation = only_activation(op.layer(gate))
-    if activation != Activation("sigmoid") or gate.columns is not None or gate.axes != x.axes or x.columns is not None:
+    if activation != Activation("sigmoid") or gate.columns is not None or gate.axes != x.axes:
         return None
+    x = op.whole(x)
     (argument,) = op.steps[gate.step].sources
     if argument == x.step:
         return 1.0
@@ -199,6 +200,8 @@ def maxout(op: Op) -> Record:
     x, weight, bias = op.data(0), op.weights(1), op.weights(2)
     if weight is None or bias is None:
         raise Refusal("computes its weights from data; lwtnn has constant weights only. Write ONNX.")
+    if weight.ndim != 3 or bias.shape != (weight.shape[0], weight.shape[2]) or not bias.size:
+        raise Refusal(f"has matrices of shape {weight.shape} and biases of shape {bias.shape}")
     if x.axes[-1] != "feature" or weight.shape[1] != op.width(x):
         raise Refusal(f"has matrices for {weight.shape[1]} features, but gets {op.width(x)}")
     layer = Maxout(np.ascontiguousarray(weight.transpose(0, 2, 1)), bias)

@@ -25,6 +25,7 @@ from modelhub.graph.interface import Input, Interface, Output
 from modelhub_lwtnn import lower_activation, lower_dense, lower_mask, lower_recurrent, lower_sequence, lower_shape
 from modelhub_lwtnn.constants import Constants
 from modelhub_lwtnn.draft import LINEAR, Draft, Entrance, Layer, Step
+from modelhub_lwtnn.lower_shape import FLOATS, INTS
 from modelhub_lwtnn.meaning import RULES, Meaning, Poisoned, Record, Refusal
 from modelhub_lwtnn.op import Op, told
 from modelhub_lwtnn.schema import Dense, Maxout
@@ -35,8 +36,17 @@ RULE_BOOKS = (lower_activation, lower_dense, lower_mask, lower_recurrent, lower_
 """The files whose functions are in `RULES` once they are imported."""
 
 
+NUMBERS = frozenset({*FLOATS, *INTS, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+
+OLDEST = 13
+"""The operator set since which Softmax means its axis alone."""
+
+
 def lower(model: ir.Model, interface: Interface, what: str) -> Draft:
     """The drafted network of `model`. Raises one `Unsupported`, "`what` cannot be ...", with every reason."""
+    opset = model.graph.opset_imports.get("", OLDEST)
+    if opset < OLDEST:
+        raise Unsupported(what, [f"the graph is in operator set {opset}; from {OLDEST} on they are understood."])
     walk = Walk(model, interface)
     reasons = walk.run()
     if reasons:
@@ -56,6 +66,7 @@ class Walk:
         self.batch: int | None = None
         self.reasons: list[str] = []
         self.live: set[ir.Node] = set()
+        self.chosen: dict[tuple[int, bool, tuple[int, ...]], int] = {}
 
     def run(self) -> list[str]:
         """Fill the draft; what was refused."""
@@ -104,12 +115,13 @@ class Walk:
                 f"is [{', '.join(map(str, value.shape or ()))}]; lwtnn takes vectors [N, F] and sequences [N, T, F]. "
                 "Write ONNX."
             )
+        if value.dtype not in NUMBERS:
+            raise Refusal(f"holds {value.dtype}; lwtnn takes numbers. Write ONNX.")
         if features != width or width == 0:
             raise Refusal(f"has {features} features in the graph, {width} in the interface record")
         self.batch = self.batch or dims[0]
-        dtype = str(value.dtype.numpy()) if value.dtype is not None else "float32"
         nothing = np.full(width, np.nan), np.zeros(width), np.ones(width)
-        entrance = Entrance(record, dtype, *nothing)
+        entrance = Entrance(record, value.dtype.numpy(), *nothing)
         kind = "input_sequence" if record.sequence else "input"
         step = Step(kind, (), width, f"input {record.name}", length=length, entrance=entrance)
         self.meanings[value] = Record(self.draft.add(step), axes)
@@ -121,7 +133,10 @@ class Walk:
             return
 
         def action() -> None:
-            result = rule.lower(Op(self, node))
+            try:
+                result = rule.lower(Op(self, node))
+            except (IndexError, TypeError, ValueError) as error:
+                raise Refusal(f"its inputs and attributes do not fit together ({safe_text(error)}).") from error
             results = result if isinstance(result, Sequence) else (result,)
             self.meanings.update(zip(node.outputs, results, strict=False))
 
@@ -162,9 +177,13 @@ class Walk:
         width = self.draft.steps[record.step].width
         if record.columns is None or record.columns == tuple(range(width)):
             return replace(record, columns=None)
-        matrix = np.zeros((len(record.columns), width))
-        matrix[range(len(record.columns)), record.columns] = 1.0
-        return self.pointwise(replace(record, columns=None), Dense(matrix, None, LINEAR), "columns")
+        key = (record.step, record.sequence, record.columns)
+        if key not in self.chosen:
+            matrix = np.zeros((len(record.columns), width))
+            matrix[range(len(record.columns)), record.columns] = 1.0
+            whole = self.pointwise(replace(record, columns=None), Dense(matrix, None, LINEAR), "columns")
+            self.chosen[key] = whole.step
+        return replace(record, step=self.chosen[key], columns=None)
 
     def pointwise(self, record: Record, layer: Layer, origin: str) -> Record:
         """`layer` on a vector, or on every step of a sequence. Its width may be another, the axes stay."""

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from modelhub.errors import notice, safe_text
 from modelhub.graph.builder import DOMAIN
-from modelhub_lwtnn.draft import LINEAR, Layer, Step, affine
+from modelhub_lwtnn.draft import Layer, Step, affine
 from modelhub_lwtnn.lower_embedding import embed
 from modelhub_lwtnn.meaning import Category, Mark, Meaning, Record, Refusal, Stack
-from modelhub_lwtnn.schema import Activation, Array, Conv1d, Dense
+from modelhub_lwtnn.schema import Activation, Array, Dense
 
 if TYPE_CHECKING:
     from modelhub_lwtnn.lowering import Walk
@@ -206,20 +206,9 @@ class Op:
 
     def last(self, record: Record) -> Record:
         """The last step in time of a sequence, as a vector whose axes are those left."""
-        axes = tuple(axis for axis in record.axes if axis != "time")
-        return Record(self._last(self.whole(record).step), axes)
-
-    def _last(self, number: int) -> int:
-        """The step that holds the last moment of sequence `number`: what works step by step works on the last one."""
-        step = self.steps[number]
-        if step.kind == "sequence":
-            return number
-        if step.kind == "time_distributed":
-            source = self._last(step.sources[0])
-            return self._walk.draft.add(replace(step, kind="feed_forward", sources=(source,), length=None))
-        # Only `sequence` nodes have a last step in lwtnn: a convolution that changes nothing makes one.
-        same = Conv1d(np.eye(step.width)[:, :, None], np.zeros(step.width), "valid", 1, LINEAR)
-        return self._walk.draft.add(Step("sequence", (number,), step.width, self.origin, same, step.length))
+        source = self.whole(record)
+        axes = tuple(axis for axis in source.axes if axis != "time")
+        return self.add("last", [source.step], self.width(source), axes)
 
     def per_feature(self, constant: Array, record: Record) -> Array:
         """A constant that is added or multiplied, as one number for each feature [n]."""

@@ -18,7 +18,7 @@ from modelhub.graph.interface import Feature, Input, Interface, Output
 from modelhub.graph.records import distinct
 from modelhub_lwtnn.operators import Later, Operators
 from modelhub_lwtnn.parse import read
-from modelhub_lwtnn.schema import Conv1d, Embedding, GraphNetwork, Network, Node
+from modelhub_lwtnn.schema import Conv1d, Embedding, GraphNetwork, Network, Node, SequentialNetwork
 from modelhub_lwtnn.wiring import answers, as_graph, least_steps, order
 
 __all__ = ["read_model", "to_graph"]
@@ -33,7 +33,8 @@ def to_graph(network: Network) -> ir.Model:
     """`network` as a common graph with its interface record."""
     graph = as_graph(network)
     asked = answers(graph)
-    inputs = _inputs(graph)
+    remarks = network.miscellaneous if isinstance(network, SequentialNetwork) else {}
+    inputs = _inputs(graph, remarks.get("sort_order", remarks.get("sort_by")))
     b = Builder()
     walk = _Walk(graph, b, [b.input(record.tensor, _shape(record), "float64") for record in inputs])
     walk.run([answer.node for answer in asked])
@@ -52,13 +53,16 @@ def to_graph(network: Network) -> ir.Model:
     return model
 
 
-def _inputs(graph: GraphNetwork) -> list[Input]:
-    """The input records, scalars first; a name that scalars and sequences share gets two tensors."""
+def _inputs(graph: GraphNetwork, sort: str | None) -> list[Input]:
+    """The input records, scalars first; a name that scalars and sequences share gets two tensors.
+
+    `sort` is the order of the steps, which the remarks of a sequential file may tell (lwtnn: lwtnn-benchmark-rnn).
+    """
     records = [Input(group.name, group.variables, tensor=_tensor(group.name, "input")) for group in graph.inputs]
     for index, (group, least) in enumerate(zip(graph.input_sequences, least_steps(graph), strict=True)):
         variables = _with_categories(graph, index, group.variables)
         tensor = _tensor(group.name, "input")
-        records.append(Input(group.name, variables, sequence=True, tensor=tensor, min_length=least))
+        records.append(Input(group.name, variables, sequence=True, tensor=tensor, sort=sort, min_length=least))
     return distinct(records)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from modelhub.errors import Unsupported, UsageError, notice, safe_text
+from modelhub.errors import UnreadableFile, Unsupported, UsageError, notice, safe_text
 from modelhub.files import atomic_write
 from modelhub.graph.interface import Interface
 from modelhub.protocols import WriteOptions
@@ -49,7 +49,10 @@ def write(model: ir.Model, path: Path, options: WriteOptions) -> None:
     data = schema.dumps(written)
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)
-        parse.read(temporary)
+        try:
+            parse.read(temporary)
+        except UnreadableFile as error:
+            raise Unsupported(what, [f"lwtnn could not read it back: {error}"]) from None
     _tell_version(written)
     _tell_cost(draft)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelhub import __version__, plugins
-from modelhub.convert import load_interface, read
+from modelhub.conversion import load_interface, read
 from modelhub.equivalence.compare import compare, noise_of, tolerance
 from modelhub.equivalence.parties import Side, graph_side, load_side
 from modelhub.equivalence.probes import Probe, Progress, probes
@@ -48,28 +48,38 @@ def check(
 ) -> Report:
     """Compare two model files of any formats.
 
-    Names and scaling come from `interface`; without one, a source that names nothing (a torch or Keras file)
-    takes them from the target, as far as they fit.
+    Names and scaling come from `interface`; without one, a source that names nothing (a torch or Keras file) takes
+    them from the target. Whether offsets and scales found there were given to the source or taken out of its network
+    cannot be seen in the files: then both are tried, and the one that fits is reported.
     """
     source, target = Path(source), Path(target)
     source_format = source_format or plugins.detect(source)
-    target_format = target_format or plugins.detect(target)
+    target_format = plugins.canonical(target_format or plugins.detect(target))
+    candidates: list[Interface | None]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Notice)
-        theirs = Interface.of(read(target, format=plugins.canonical(target_format)))
-        given = load_interface(Path(interface)) if isinstance(interface, str | Path) else interface
-        if given is None and not theirs.invented:
-            own = Interface.of(plugins.importer(source_format).read(source, options))
-            given = theirs if own.invented else None
-        model = read(source, format=source_format, interface=given, options=options)
-    return check_written(
-        model,
-        source=(source, source_format, options),
-        target=(target, plugins.canonical(target_format), target.name),
-        theirs=theirs,
-        seed=seed,
-        progress=progress,
-    )
+        theirs = Interface.of(read(target, format=target_format))
+        if interface is not None:
+            candidates = [interface if isinstance(interface, Interface) else load_interface(Path(interface))]
+        elif theirs.invented or not Interface.of(plugins.importer(source_format).read(source, options)).invented:
+            candidates = [None]
+        else:
+            candidates = [theirs, theirs.unscaled()] if theirs.scaled else [theirs]
+        models = [read(source, format=source_format, interface=record, options=options) for record in candidates]
+    reports = []
+    for model in models:
+        report = check_written(
+            model,
+            source=(source, source_format, options),
+            target=(target, target_format, target.name),
+            theirs=theirs,
+            seed=seed,
+            progress=progress,
+        )
+        reports.append(report)
+        if report.verdict != "different":
+            break
+    return min(reports, key=lambda r: (r.verdict == "different", r.largest))
 
 
 def check_written(
@@ -131,13 +141,15 @@ def _run(report: Report, sides: list[Side], every: list[Probe], progress: Progre
         side.settle(first.arrays)
     pairs = [pair for a, b in combinations(sides, 2) for pair in _pairs(a, b)]
     report.legs = [pair.leg for pair in pairs]
+    if not any(side.engines for side in sides):
+        return
     for probe in progress(every):
         try:
             # Not every engine has a meaning for an empty sequence.
             answers = {side.party.role: side.run(probe.arrays, lenient=probe.length == 0) for side in sides}
         except Inconclusive as error:
             if probe.length == 0:
-                report.skipped.append(f"{probe.name}, sequences of length 0: {error}")
+                report.skipped.append(f"{probe.name} at length 0: {error}")
             else:
                 for pair in pairs:
                     pair.leg.missing = pair.leg.missing or str(error)

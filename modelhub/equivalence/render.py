@@ -66,7 +66,7 @@ def show(report: Report) -> None:
     for title, lines in (
         ("names that differ", report.record),
         ("numbers that differ", report.parameters),
-        ("not compared", report.skipped),
+        ("not compared", _skipped(report)),
         ("worst cases", _worst_cases(report)),
     ):
         if lines:
@@ -93,6 +93,15 @@ def _leg_row(leg: Leg) -> list[str | Text]:
         f"{worst.worst.tolerance:.1e}",
         verdict,
     ]
+
+
+def _skipped(report: Report) -> list[str]:
+    """Probes that were skipped, those with one reason on one line."""
+    by_reason: dict[str, list[str]] = {}
+    for line in report.skipped:
+        probe, _, reason = line.partition(": ")
+        by_reason.setdefault(reason, []).append(probe)
+    return [f"{', '.join(probes)}: {reason}" for reason, probes in by_reason.items()]
 
 
 def _worst_cases(report: Report) -> list[str]:

@@ -108,6 +108,11 @@ class Report:
         return "identical" if set(verdicts) == {"identical"} else "equivalent"
 
     @property
+    def largest(self) -> float:
+        """The largest difference of any output on any leg."""
+        return max((r.worst.largest for leg in self.legs for r in leg.results), default=0.0)
+
+    @property
     def missing(self) -> list[str]:
         """Why the check is not complete, one line each."""
         reasons = [p.missing for p in self.parties if p.missing] + [leg.missing for leg in self.legs if leg.missing]

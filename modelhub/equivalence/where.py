@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelhub import plugins
-from modelhub.convert import read
+from modelhub.conversion import read
 from modelhub.errors import ModelhubError, Notice
 from modelhub.graph.interface import Interface
 from modelhub.protocols import WriteOptions
@@ -70,7 +70,7 @@ def parameter_differences(model: ir.Model, target: Path, target_format: str) -> 
     tensor by tensor. Empty when the layouts do not match: then there is nothing to compare one by one.
     """
     exporter = plugins.exporter(target_format)
-    forms: tuple[str | None, ...] = tuple(getattr(exporter, "forms", ())) or (None,)
+    forms: tuple[str | None, ...] = tuple(exporter.forms) or (None,)
     with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="modelhub-") as folder:
         warnings.simplefilter("ignore", Notice)
         theirs = _tensors(read(target, format=target_format))

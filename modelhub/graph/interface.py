@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from modelhub.errors import UnreadableFile, safe_text
@@ -107,6 +107,19 @@ class Interface:
     def output(self, tensor: str) -> Output:
         """The output carried by graph output `tensor`."""
         return next(o for o in self.outputs if o.tensor == tensor)
+
+    @property
+    def scaled(self) -> bool:
+        """Whether any input has offsets, scales or defaults."""
+        return any(record.scaled for record in self.inputs)
+
+    def unscaled(self) -> Interface:
+        """The same names with no offset, scale or default."""
+        inputs = (
+            replace(record, features=tuple(replace(f, offset=0.0, scale=1.0, default=None) for f in record.features))
+            for record in self.inputs
+        )
+        return replace(self, inputs=tuple(inputs))
 
     def prepare(self, arrays: Arrays, precision: str) -> dict[str, NDArray[np.generic]]:
         """Raw inputs made ready for a network that does no scaling of its own.

@@ -83,6 +83,16 @@ def _refit(old: Input, new: Input) -> Input:
     if old.scaled and not new.scaled:
         features = tuple(replace(a, name=b.name) for a, b in zip(old.features, new.features, strict=True))
         new = replace(new, features=features)
+    # What the source knows and the user does not say stays: it follows from the network.
+    new = replace(
+        new,
+        features=tuple(
+            replace(b, categories=a.categories if b.categories is None else b.categories)
+            for a, b in zip(old.features, new.features, strict=True)
+        ),
+        min_length=max(old.min_length, new.min_length),
+        max_length=old.max_length if new.max_length is None else new.max_length,
+    )
     return replace(new, sequence=old.sequence)
 
 

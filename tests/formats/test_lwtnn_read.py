@@ -273,6 +273,14 @@ def test_recurrent_layers_of_a_sequential_file_come_first_and_the_user_is_told()
     assert results["outputs", False].ravel().tolist() == [8.0]  # 2 (x + 1), not 2 x + 1
 
 
+def test_the_order_of_the_steps_comes_from_the_remarks():
+    gate = {"weights": [1], "U": [0], "bias": [1]}
+    rnn = {"architecture": "simplernn", "activation": "linear", "components": {"h": gate}}
+    file = {"inputs": [{"name": "x", "offset": 0, "scale": 1}], "layers": [rnn], "outputs": ["y"]}
+    file["miscellaneous"] = {"sort_order": "sd0"}
+    assert Interface.of(to_graph(parse(file, "a test"))).inputs[0].sort == "sd0"
+
+
 def test_reading_neither_needs_the_network_in_order_nor_all_of_it():
     dense = {"architecture": "dense", "weights": [1], "bias": [], "activation": "linear"}
     abs_rnn = {

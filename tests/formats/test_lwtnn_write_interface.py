@@ -14,7 +14,8 @@ from modelhub.graph.builder import Builder
 from modelhub.graph.canonical import canonical
 from modelhub.graph.interface import Feature, Input, Interface, Output
 from modelhub.graph.naming import attach
-from modelhub.protocols import WriteOptions
+from modelhub.protocols import ReadOptions, WriteOptions
+from modelhub_lwtnn import Importer
 
 FEATURES = (
     Feature("pt", 0.1, 1 / 3, 0.3),
@@ -164,6 +165,31 @@ def test_integers_are_integers_and_no_number_is_lost(tmp_path) -> None:
         assert all(isinstance(n, int) for n in (*node["sources"], node.get("size", 0), node.get("layer_index", 0)))
     weights = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     np.testing.assert_array_equal(data["layers"][0]["weights"], weights.T.astype(np.float64).ravel())
+
+
+def test_last_step_and_all_steps_of_one_layer_are_one_output(tmp_path) -> None:
+    """The reader tells an output on a `sequence` node as two, `y` and `y_steps`."""
+    b = Net()
+    timed = b.op("Transpose", b.sequence(), perm=[1, 0, 2])
+    y, last = b.ops("LSTM", timed, b.normal(1, 12, 4), b.normal(1, 12, 3), outputs=2, hidden_size=3)
+    every = b.op("Transpose", b.op("Squeeze", y, b.ints(1)), perm=[1, 0, 2])
+    model = b.done(b.op("Squeeze", last, b.ints(0)), every, widths=[3, 3])
+    told = Interface.of(model)
+    labels = ("a", "b", "c")
+    outputs = (Output("y", labels, tensor="y0"), Output("y_steps", labels, sequence=True, tensor="y1"))
+    Interface(told.inputs, outputs).store(model)
+    path = tmp_path / "net.json"
+    assert written(model, path)["outputs"] == {"y": {"labels": ["a", "b", "c"], "node_index": 1}}
+    again = Importer().read(path, ReadOptions())
+    assert [(o.name, o.sequence) for o in Interface.of(again).outputs] == [("y", False), ("y_steps", True)]
+
+
+def test_shared_layers_are_written_once(tmp_path) -> None:
+    b = Net()
+    weight, bias = b.normal(4, 3), b.normal(3)
+    twins = [b.op("Tanh", b.op("Add", b.op("MatMul", b.vector(4, name), weight), bias)) for name in ("a", "b")]
+    data = agree(b.done(b.dense(b.op("Concat", *twins, axis=1), 6, 2)), tmp_path / "net.json")
+    assert [node.get("layer_index") for node in data["nodes"]] == [None, None, 0, 0, None, 1]
 
 
 def chain(b: Net) -> ir.Model:

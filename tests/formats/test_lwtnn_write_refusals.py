@@ -139,6 +139,10 @@ REFUSED: list[tuple[Build, str]] = [
         unary("Clip", -1.0, 1e6),
         "head (Clip): clips at 1e+06; scaling around lwtnn's hard_sigmoid would lose digits. Write ONNX.",
     ),
+    (
+        unary("Clip", 3.5e38),
+        "head (Clip): clips at 3.5e+38; scaling around lwtnn's hard_sigmoid would lose digits. Write ONNX.",
+    ),
     (unary("Clip", 2.0, 1.0), "head (Clip): clips to nothing. Write ONNX."),
     (unary("Div", 0.0), "head (Div): divides by zero. Write ONNX."),
     (
@@ -363,6 +367,16 @@ def test_output_with_features_before_steps(tmp_path) -> None:
     b = Net()
     model = b.done(b.op("Transpose", b.op("Tanh", b.sequence()), perm=[0, 2, 1]), widths=[4])
     with pytest.raises(Unsupported, match=r"output y0: has the axes \[batch, feature, time\]"):
+        written(model, tmp_path / "net.json")
+
+
+def test_a_graph_that_does_not_fit_together_is_refused_in_one_line(tmp_path) -> None:
+    b = Net()
+    with b.scope("head"):
+        y = b.op("Gemm", b.vector(), b.normal(4))
+    b.output(y, "y", ["N", 1], "float64")
+    model = b.finish()
+    with pytest.raises(Unsupported, match=r"head \(Gemm\): its inputs and attributes do not fit together"):
         written(model, tmp_path / "net.json")
 
 

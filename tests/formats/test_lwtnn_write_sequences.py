@@ -166,6 +166,14 @@ def columns_of_sequence(b: Net) -> ir.Model:
     return b.done(recurrent(b, "RNN", joined)[1])
 
 
+def columns_of_all_steps_and_the_last(b: Net) -> ir.Model:
+    every, last = recurrent(b, "LSTM", b.sequence())
+    columns = b.ints(2, 0)
+    gate = b.op("Gather", last, columns, axis=1)
+    swish = b.op("Mul", gate, b.op("Sigmoid", gate))
+    return b.done(b.op("Tanh", b.op("Gather", every, columns, axis=2)), swish, widths=[2, 2])
+
+
 def dynamic_reshape(b: Net) -> ir.Model:
     """Y [T, 1, N, H] to [T, N, H] by a shape computed from the data."""
     timed = b.op("Transpose", b.sequence(), perm=[1, 0, 2])
@@ -229,6 +237,7 @@ CASES: list[tuple[Build, str, list[str] | None]] = [
     (mean_of_fixed, "mean over fixed length", None),
     (columns_of_sequence, "columns of a sequence", ["input_sequence", "dense", "simplernn"]),
     (last_of_stacked_states, "states of stacked layers", ["input_sequence", "lstm", "lstm", "dense", "dense"]),
+    (columns_of_all_steps_and_the_last, "columns of all steps and of the last", None),
     (dynamic_reshape, "dynamic reshape", None),
 ]
 
@@ -378,3 +387,9 @@ def test_fixed_length_is_told(tmp_path) -> None:
 def test_late_layers_tell_the_release(build: Build, version: str, tmp_path) -> None:
     with pytest.warns(Notice, match=f"needs lwtnn {version} or later"):
         written(build(Net()), tmp_path / "net.json")
+
+
+@pytest.mark.parametrize("build", [c[0] for c in CASES], ids=[c[1] for c in CASES])
+def test_graphs_that_nobody_tidied(build: Build, tmp_path) -> None:
+    """No pass of the hub is needed: Constant nodes, no-ops and MatMul with Add are understood."""
+    agree(build(Net(4, tidy=False)), tmp_path / "net.json")

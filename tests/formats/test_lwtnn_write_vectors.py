@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from lwtnn_writing import Build, Net, agree, kinds
+from lwtnn_writing import Build, Net, agree, kinds, written
 
 from modelhub.graph import blocks
 
@@ -210,6 +210,7 @@ CASES: list[tuple[Build, str, list[str] | None]] = [
     (activation("Selu"), "Selu", ["dense", "normalization"]),
     (activation("Selu", alpha=1.5, gamma=2.0), "Selu alpha gamma", ["dense", "normalization"]),
     (activation("HardSigmoid", alpha=1 / 6), "HardSigmoid of torch", DENSE),
+    (activation("HardSigmoid", alpha=0.200000001), "HardSigmoid of nearly lwtnn's slope", DENSE),
     (activation("HardSigmoid", alpha=0.3, beta=0.1), "HardSigmoid of another slope", DENSE),
     (activation("PRelu", 0.25), "PRelu shared", DENSE),
     (activation("PRelu", FOUR), "PRelu", ["dense", "dense", "dense"]),
@@ -218,6 +219,7 @@ CASES: list[tuple[Build, str, list[str] | None]] = [
     (clip_above, "Clip above", ["dense", "normalization"]),
     (activation("Clip", 0.0, 6.0), "ReLU6", ["dense", "normalization"]),
     (activation("Clip", -1.0, 2.5), "Clip", ["dense", "normalization"]),
+    (activation("Clip", 0.0, 5.0000001), "Clip of a width near 5", ["dense", "normalization"]),
     (activation("Clip", -3.5e38, 3.5e38), "Clip at nothing", DENSE),
     *((binary(op, FOUR), f"{op} constant", None) for op in ("Add", "Sub", "Mul", "Div")),
     *((binary(op, np.array(0.7)), f"{op} scalar", None) for op in ("Add", "Sub", "Mul", "Div")),
@@ -263,3 +265,21 @@ def test_file_computes_what_the_graph_computes(build: Build, expected: list[str]
 def test_far_events_too(build: Build, tmp_path) -> None:
     """Where sigmoids saturate, clips clip and units die: rounding grows with the numbers, the functions stay."""
     agree(build(Net(3)), tmp_path / "net.json", tolerance=1e-11, spread=60.0)
+
+
+@pytest.mark.parametrize(("alpha", "factor"), [(0.2, 1.0), (1 / 6, 1 / 6 / 0.2)])
+def test_slopes_that_went_through_a_file_are_those_meant(alpha: float, factor: float, tmp_path) -> None:
+    """ONNX files hold attributes in float32: 0.2 comes back as 0.20000000298023224."""
+    b = Net()
+    weight = np.array([[0.1, 0.2, 0.3, 0.4]])
+    x = b.op("Gemm", b.vector(), b.constant(weight, "w"), transB=1)
+    data = written(b.done(b.op("HardSigmoid", x, alpha=float(np.float32(alpha)))), tmp_path / "net.json")
+    assert data["layers"][0]["activation"] == "hard_sigmoid"
+    assert data["layers"][0]["weights"] == (weight * factor).ravel().tolist()
+
+
+@pytest.mark.filterwarnings("ignore::modelhub.errors.Notice")
+@pytest.mark.parametrize("build", [c[0] for c in CASES], ids=[c[1] for c in CASES])
+def test_graphs_that_nobody_tidied(build: Build, tmp_path) -> None:
+    """No pass of the hub is needed: Constant nodes, no-ops and MatMul with Add are understood."""
+    agree(build(Net(4, tidy=False)), tmp_path / "net.json")

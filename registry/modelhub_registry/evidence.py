@@ -1,0 +1,53 @@
+"""What a check's report (report.json of `modelhub check`) tells the registry: its verdict, and on which files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelhub.errors import RegistryError, UnreadableFile
+from modelhub.files import parse_json
+from modelhub_registry import names
+from modelhub_registry.records import PARTIES, VERDICTS, Evidence, canonical, sha256
+
+__all__ = ["evidence"]
+
+VERSION = 1
+LIMIT = 64 << 20
+"""Bytes of a report."""
+
+
+def evidence(data: bytes, where: str) -> Evidence:
+    """The verdict and the parties of the report in `data`; more may stand there and is left alone.
+
+    A report carries the digest of its own text, so one that was edited by hand is refused.
+    Raises `RegistryError`, which names `where`.
+    """
+    try:
+        document = parse_json(data, where)
+        if not isinstance(document, dict) or document.get("version") != VERSION:
+            raise RegistryError(f"it is no JSON object with version {VERSION}")
+        if document.get("verdict") not in VERDICTS:
+            raise RegistryError(f"its verdict is none of {', '.join(VERDICTS)}")
+        _untouched(document)
+        parties = document.get("parties")
+        if not isinstance(parties, dict):
+            raise RegistryError("it names no parties")
+        covers = {party: names.digest(told) for party in PARTIES if (told := _told(parties, party)) is not None}
+        if not {"source", "target"} <= covers.keys():
+            raise RegistryError("it does not tell the SHA-256 of source and target")
+    except (RegistryError, UnreadableFile) as error:
+        raise RegistryError(f"{where}: not a report of modelhub check: {error}") from None
+    return Evidence(sha256(data), len(data), document["verdict"], covers)
+
+
+def _told(parties: dict[str, Any], party: str) -> Any:
+    """The SHA-256 a report tells of a party, None when it does not; the weights' file is told under the source."""
+    record = parties.get("source", {}).get("weights") if party == "weights" else parties.get(party)
+    return record.get("sha256") if isinstance(record, dict) else None
+
+
+def _untouched(document: dict[str, Any]) -> None:
+    """The `digest` of a report covers everything but itself and the time (modelhub: equivalence/report.py)."""
+    body = {key: value for key, value in document.items() if key not in ("created", "digest")}
+    if document.get("digest") != f"sha256:{sha256(canonical(body))}":
+        raise RegistryError("its text does not have the digest it tells: it was changed after it was written")

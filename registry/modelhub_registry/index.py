@@ -1,0 +1,276 @@
+"""What the index answers and how it follows the log. All functions work within a transaction of `database.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BindParameter, Connection, bindparam, delete, insert, or_, select, update
+
+from modelhub.errors import RegistryError
+from modelhub_registry.log import Entry, Head, Move, Publish
+from modelhub_registry.names import Reference
+from modelhub_registry.records import Manifest
+from modelhub_registry.tables import METADATA, aliases, files, log, models, versions
+
+__all__ = ["Found", "History", "Summary"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A version as a list shows it. `source` and `exports` are formats and roles; `aliases` point to it now."""
+
+    name: str
+    number: int
+    digest: str
+    verdict: str
+    source: str
+    exports: tuple[str, ...]
+    created: str
+    by: str
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def ref(self) -> str:
+        """The reference by number, ``btag@3``."""
+        return f"{self.name}@{self.number}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A version that holds some file, and as what: a role, ``report`` or ``manifest``."""
+
+    version: Summary
+    role: str
+
+
+@dataclass(frozen=True)
+class History:
+    """A move of an alias, as the log has it for ever."""
+
+    created: str
+    by: str
+    move: Move
+
+
+# The statements of every publish and look-up, built once: building them costs more than SQLite takes to answer.
+_NAME: BindParameter[str] = bindparam("name_")
+_NUMBER: BindParameter[int] = bindparam("number_")
+_ALIAS: BindParameter[str] = bindparam("alias_")
+_CONTENT: BindParameter[str] = bindparam("content_")
+_LOW: BindParameter[str] = bindparam("low")
+_HIGH: BindParameter[str] = bindparam("high")
+_OF_NAME = versions.c.name == _NAME
+_HEAD = select(models.c.entries, models.c.last, models.c.versions).where(models.c.name == _NAME).with_for_update()
+_MOVE_HEAD = update(models).where(models.c.name == _NAME)
+_FIND = select(versions.c.number, versions.c.digest)
+_BY_NUMBER = _FIND.where(_OF_NAME, versions.c.number == _NUMBER)
+_BY_DIGEST = _FIND.where(_OF_NAME, versions.c.digest >= _LOW, versions.c.digest < _HIGH).limit(2)
+_NEWEST = _FIND.where(_OF_NAME).order_by(versions.c.number.desc()).limit(1)
+_BY_ALIAS = _FIND.join(aliases, (aliases.c.name == versions.c.name) & (aliases.c.number == versions.c.number)).where(
+    aliases.c.name == _NAME, aliases.c.alias == _ALIAS
+)
+_WITH_CONTENT = select(versions.c.number).where(_OF_NAME, versions.c.content == _CONTENT)
+_NEWEST_WITH = _WITH_CONTENT.order_by(versions.c.number.desc()).limit(1)
+_ALIAS_OF = select(aliases.c.number).where(aliases.c.name == _NAME, aliases.c.alias == _ALIAS)
+_SET_ALIAS = update(aliases).where(aliases.c.name == _NAME, aliases.c.alias == _ALIAS).values(number=_NUMBER)
+
+
+def head(db: Connection, name: str) -> Head:
+    """Where the index stands in the log of a model. Locked until the transaction ends, where the database can."""
+    row = db.execute(_HEAD, {"name_": name}).one_or_none()
+    return Head() if row is None else Head(*row)
+
+
+def admit(db: Connection, name: str) -> None:
+    """Refuse a new name that differs from another in capital letters only."""
+    same = db.execute(select(models.c.name).where(models.c.folded == name.lower())).scalar_one_or_none()
+    if same not in (None, name):
+        raise RegistryError(f"{name!r} differs from {same!r} in capital letters only: use that name, or another")
+
+
+def apply(db: Connection, before: Head, entry: Entry, manifest: Manifest | None) -> Head:
+    """Follow the log by one entry. A version whose manifest is lost (None) keeps its number but cannot be found."""
+    event = entry.event
+    row = {"name": entry.name, "sequence": entry.sequence, "digest": entry.digest, "created": entry.created}
+    row |= {"author": entry.by, "alias": None, "previous": None, "forced": None, "reason": None}
+    if isinstance(event, Publish):
+        db.execute(insert(log), row | {"type": "publish", "number": event.number})
+        if manifest is not None:
+            _add_version(db, event, manifest)
+    else:
+        db.execute(insert(log), row | {"type": "alias", **vars(event)})
+        _point(db, entry.name, event)
+    after = entry.head(before)
+    _set_head(db, entry.name, before, after)
+    return after
+
+
+def skip(db: Connection, name: str, before: Head) -> Head:
+    """Step over an entry that cannot be read."""
+    after = before.skip()
+    _set_head(db, name, before, after)
+    return after
+
+
+def _set_head(db: Connection, name: str, before: Head, after: Head) -> None:
+    row = {"entries": after.entries, "last": after.last, "versions": after.versions}
+    if before == Head():
+        db.execute(insert(models), {"name": name, "folded": name.lower(), **row})
+    else:
+        db.execute(_MOVE_HEAD, {"name_": name, **row})
+
+
+def _add_version(db: Connection, event: Publish, manifest: Manifest) -> None:
+    key = {"name": manifest.name, "number": event.number}
+    sources = [a.format for a in manifest.artifacts if a.role == "source"]
+    exports = [a.role.partition(":")[2] or a.format for a in manifest.artifacts if a.is_export]
+    row = {
+        **key,
+        "digest": event.manifest,
+        "content": manifest.content,
+        "verdict": manifest.verdict,
+        "source": sources[0] if sources else "",
+        "exports": ",".join(exports),
+        "created": manifest.provenance.created,
+        "author": manifest.provenance.by,
+    }
+    db.execute(insert(versions), row)
+    held = {(a.role, a.sha256) for a in manifest.artifacts} | {("report", r.sha256) for r in manifest.reports}
+    held.add(("manifest", event.manifest))
+    db.execute(insert(files), [{**key, "role": role, "sha256": sha256} for role, sha256 in sorted(held)])
+
+
+def _point(db: Connection, name: str, move: Move) -> None:
+    if not db.execute(_SET_ALIAS, {"name_": name, "alias_": move.alias, "number_": move.number}).rowcount:
+        db.execute(insert(aliases), {"name": name, "alias": move.alias, "number": move.number})
+
+
+def find(db: Connection, reference: Reference) -> tuple[int, str]:
+    """Number and manifest digest of the version a reference names. Raises `RegistryError` for none, and for two."""
+    if reference.number is not None:
+        found = db.execute(_BY_NUMBER, {"name_": reference.name, "number_": reference.number})
+    elif reference.alias is not None:
+        found = db.execute(_BY_ALIAS, {"name_": reference.name, "alias_": reference.alias})
+    elif reference.digest is not None:
+        found = db.execute(_BY_DIGEST, {"name_": reference.name, **_range(reference.digest)})
+    else:
+        found = db.execute(_NEWEST, {"name_": reference.name})
+    rows = found.all()
+    if len(rows) == 1:
+        return rows[0][0], rows[0][1]
+    if rows:
+        raise RegistryError(f"{reference}: several versions begin so; give more digits")
+    raise RegistryError(_absent(db, reference))
+
+
+def _range(digest: str) -> dict[str, str]:
+    """The bounds between which all digests lie that begin with `digest`: every index serves them, unlike LIKE."""
+    return {"low": digest, "high": digest + "g"}
+
+
+def _absent(db: Connection, reference: Reference) -> str:
+    """Why a reference leads nowhere, and what there is instead."""
+    known = head(db, reference.name)
+    if known == Head():
+        return f"there is no model {reference.name!r}; `modelhub registry list` shows what there is"
+    number = reference.number if reference.alias is None else alias_of(db, reference.name, reference.alias)
+    if number is not None and number <= known.versions:
+        return f"{reference}: the index has lost this version; `modelhub registry verify` tells why"
+    there = ", ".join(aliases_of(db, reference.name)) or "none"
+    return f"there is no {reference}; versions go up to {known.versions}, aliases: {there}"
+
+
+def newest_with(db: Connection, name: str, content: str) -> int | None:
+    """The number of the newest version with this content (`Manifest.content`)."""
+    return db.execute(_NEWEST_WITH, {"name_": name, "content_": content}).scalar_one_or_none()
+
+
+def holds(db: Connection, name: str, digest: str) -> bool:
+    """Whether a model has a version with exactly this manifest."""
+    return db.execute(_BY_DIGEST, {"name_": name, **_range(digest)}).first() is not None
+
+
+def summaries(db: Connection, name: str | None) -> list[Summary]:
+    """All versions, or those of one model, by name and number."""
+    query = select(versions).order_by(versions.c.name, versions.c.number)
+    pointing = select(aliases).order_by(aliases.c.alias)
+    if name is not None:
+        query, pointing = query.where(versions.c.name == name), pointing.where(aliases.c.name == name)
+    return _summaries(db, query, pointing)
+
+
+def _summaries(db: Connection, query: Any, pointing: Any) -> list[Summary]:
+    held: dict[tuple[str, int], list[str]] = {}
+    for model, alias, number in db.execute(pointing):
+        held.setdefault((model, number), []).append(alias)
+    return [
+        Summary(
+            name=row.name,
+            number=row.number,
+            digest=row.digest,
+            verdict=row.verdict,
+            source=row.source,
+            exports=tuple(row.exports.split(",")) if row.exports else (),
+            created=row.created,
+            by=row.author,
+            aliases=tuple(held.get((row.name, row.number), ())),
+        )
+        for row in db.execute(query)
+    ]
+
+
+def which(db: Connection, digest: str) -> list[Found]:
+    """Versions that hold a file, a report or a manifest whose SHA-256 begins with `digest`."""
+    held = select(files.c.name, files.c.number, files.c.role).where(files.c.sha256 >= _LOW, files.c.sha256 < _HIGH)
+    found = []
+    for name, number, role in sorted(map(tuple, db.execute(held, _range(digest)))):
+        one = select(versions).where(versions.c.name == name, versions.c.number == number)
+        pointing = select(aliases).where(aliases.c.name == name, aliases.c.number == number).order_by(aliases.c.alias)
+        found += [Found(summary, role) for summary in _summaries(db, one, pointing)]
+    return found
+
+
+def files_of(db: Connection, name: str, number: int) -> list[tuple[str, str]]:
+    """Role and SHA-256 of every file of a version, its reports and its manifest."""
+    query = select(files.c.role, files.c.sha256).where(files.c.name == name, files.c.number == number)
+    return [(role, sha256) for role, sha256 in db.execute(query.order_by(files.c.role))]
+
+
+def alias_of(db: Connection, name: str, alias: str) -> int | None:
+    """The number an alias points to, None when there is no such alias."""
+    return db.execute(_ALIAS_OF, {"name_": name, "alias_": alias}).scalar_one_or_none()
+
+
+def aliases_of(db: Connection, name: str) -> dict[str, int]:
+    """All aliases of a model and the numbers they point to."""
+    rows = db.execute(select(aliases.c.alias, aliases.c.number).where(aliases.c.name == name).order_by(aliases.c.alias))
+    return {row.alias: row.number for row in rows}
+
+
+def history(db: Connection, name: str, number: int) -> list[History]:
+    """All moves of aliases to or from a version, oldest first."""
+    columns = (log.c.created, log.c.author, log.c.alias, log.c.number, log.c.previous, log.c.forced, log.c.reason)
+    about = or_(log.c.number == number, log.c.previous == number)
+    query = select(*columns).where(log.c.name == name, log.c.type == "alias", about).order_by(log.c.sequence)
+    return [History(created, by, Move(*move)) for created, by, *move in db.execute(query)]
+
+
+def heads(db: Connection) -> dict[str, Head]:
+    """Where the index stands in the log of every model."""
+    rows = db.execute(select(models.c.name, models.c.entries, models.c.last, models.c.versions))
+    return {name: Head(entries, last, count) for name, entries, last, count in rows}
+
+
+def rows(db: Connection) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Every row of every table, with the table's name: what two indexes are compared by."""
+    for table in METADATA.sorted_tables:
+        for row in db.execute(select(table)):
+            yield table.name, tuple(row)
+
+
+def clear(db: Connection) -> None:
+    """Forget everything."""
+    for table in METADATA.sorted_tables:
+        db.execute(delete(table))

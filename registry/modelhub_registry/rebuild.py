@@ -1,0 +1,116 @@
+"""The index from the log, and the log, the index and the blobs held against each other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from modelhub.errors import RegistryError, safe_text
+from modelhub_registry import database, index
+from modelhub_registry.blobs import Blobs
+from modelhub_registry.evidence import LIMIT as REPORT_LIMIT
+from modelhub_registry.evidence import evidence
+from modelhub_registry.log import Head, Log, Publish
+from modelhub_registry.records import LIMIT, Manifest
+
+__all__ = ["Finding", "compare", "examine", "fold", "manifest"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be: where (a reference, or a place in the registry), and what."""
+
+    where: str
+    what: str
+
+
+def manifest(blobs: Blobs, name: str, digest: str) -> Manifest:
+    """The manifest with this digest, which must be of model `name`. Raises `RegistryError`."""
+    found = Manifest.from_bytes(blobs.get(digest, LIMIT), f"manifest sha256:{digest}")
+    if found.name != name:
+        raise RegistryError(f"manifest sha256:{digest} is of {found.name}, not of {name}: the log was changed")
+    return found
+
+
+def fold(db: Connection, log: Log, blobs: Blobs, name: str, entries: int) -> list[Finding]:
+    """Follow the first `entries` of one log into an index without it; what cannot be read is told and stepped over."""
+    findings = []
+    head = Head()
+    for _ in range(entries):
+        try:
+            entry = log.next(name, head)
+        except RegistryError as error:
+            findings.append(Finding(f"{name}, log entry {head.entries + 1}", str(error)))
+            head = index.skip(db, name, head)
+            continue
+        found = None
+        if isinstance(entry.event, Publish):
+            try:
+                found = manifest(blobs, name, entry.event.manifest)
+            except RegistryError as error:
+                findings.append(Finding(f"{name}@{entry.event.number}", str(error)))
+        head = index.apply(db, head, entry, found)
+    return findings
+
+
+def compare(disk: Connection, log: Log, blobs: Blobs) -> list[Finding]:
+    """Whether the index says what the log and the manifests say: a second index is made in memory and compared."""
+    heads = index.heads(disk)
+    findings: list[Finding] = []
+    lost: set[str] = set()
+    with database.memory().begin() as fresh:
+        for name in sorted({*heads, *log.names()}):
+            entries = heads.get(name, Head()).entries
+            if (further := log.length(name)) > entries:
+                what = (
+                    f"the log has {further} entries, the index {entries}; the next publish or reindex takes in the rest"
+                )
+                findings.append(Finding(name, what))
+            if wrong := fold(fresh, log, blobs, name, entries):
+                findings += wrong
+                lost.add(name)
+        ours, theirs = Counter(index.rows(disk)), Counter(index.rows(fresh))
+    for rows, what in ((ours - theirs, "is not what log and manifests say"), (theirs - ours, "is missing")):
+        findings += [
+            Finding(f"index, table {table}", f"{safe_text(row, 160)} {what}; `modelhub registry reindex` mends it")
+            for table, row in rows
+            if row[0] not in lost  # told already
+        ]
+    return findings
+
+
+def examine(blobs: Blobs, ref: str, version: Manifest, seen: dict[str, str]) -> Iterator[Finding]:
+    """What is wrong with a version's files and reports. `seen` remembers between calls what was wrong with a blob."""
+    for artifact in version.artifacts:
+        if wrong := _wrong(blobs, artifact.sha256, seen):
+            yield Finding(f"{ref}, {artifact.role} {artifact.filename}", wrong)
+    for report in version.reports:
+        if wrong := _wrong(blobs, report.sha256, seen):
+            yield Finding(f"{ref}, {version.report_name(report)}", wrong)
+            continue
+        try:
+            told = evidence(blobs.get(report.sha256, REPORT_LIMIT), version.report_name(report))
+            if told != report:
+                raise RegistryError("the manifest tells of another verdict or other files than the report")
+        except RegistryError as error:
+            yield Finding(f"{ref}, {version.report_name(report)}", str(error))
+
+
+def survivors(blobs: Blobs, ref: str, held: list[tuple[str, str]], seen: dict[str, str]) -> Iterator[Finding]:
+    """What is wrong with the files of a version whose manifest is lost, by what the index remembers of them."""
+    for role, sha256 in held:
+        if role != "manifest" and (wrong := _wrong(blobs, sha256, seen)):
+            yield Finding(f"{ref}, {role}", wrong)
+
+
+def _wrong(blobs: Blobs, sha256: str, seen: dict[str, str]) -> str:
+    if sha256 not in seen:
+        try:
+            blobs.verify(sha256)
+            seen[sha256] = ""
+        except RegistryError as error:
+            seen[sha256] = str(error)
+    return seen[sha256]

@@ -1,0 +1,72 @@
+"""The index's tables as `migrations.py` leaves them. All in them can be had again from the log and the manifests."""
+
+from __future__ import annotations
+
+from sqlalchemy import Boolean, Column, Integer, MetaData, Table, Text
+
+__all__ = ["METADATA", "aliases", "files", "log", "models", "versions"]
+
+METADATA = MetaData()
+
+# One row per model. `folded` is the name in lower case: no two models may differ in case only, for the sake of file
+# systems that do not either. `entries`, `last` and `versions` are the head of its log.
+models = Table(
+    "models",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("folded", Text, nullable=False, unique=True),
+    Column("entries", Integer, nullable=False),
+    Column("last", Text),
+    Column("versions", Integer, nullable=False),
+)
+
+# One row per entry of a log; `type` is publish or alias, and only an alias move fills alias to reason.
+log = Table(
+    "log",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("sequence", Integer, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("alias", Text),
+    Column("previous", Integer),
+    Column("forced", Boolean),
+    Column("reason", Text),
+    Column("created", Text, nullable=False),
+    Column("author", Text, nullable=False),
+)
+
+# One row per version: what a list shows, the digest a version is found by, and its `content`, which repeats tell.
+versions = Table(
+    "versions",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("exports", Text, nullable=False),
+    Column("created", Text, nullable=False),
+    Column("author", Text, nullable=False),
+)
+
+# One row per file of a version; its reports have the role `report`, its manifest the role `manifest`.
+files = Table(
+    "files",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("role", Text, primary_key=True),
+    Column("sha256", Text, primary_key=True),
+)
+
+# Where each alias points now.
+aliases = Table(
+    "aliases",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("alias", Text, primary_key=True),
+    Column("number", Integer, nullable=False),
+)

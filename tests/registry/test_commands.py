@@ -1,0 +1,190 @@
+"""`modelhub registry` as people and scripts use it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from modelhub.errors import ModelhubError, RegistryError
+from modelhub_registry import Registry
+from modelhub_registry.commands import registry as command
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MODELHUB_REGISTRY", str(tmp_path / "registry"))
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(*args: object) -> Result:
+        return CliRunner().invoke(command, [str(a) for a in args])
+
+    return call
+
+
+def ok(result: Result) -> str:
+    assert result.exception is None, result.exception
+    return result.stdout
+
+
+def test_the_whole_way(run, files, report, tmp_path: Path) -> None:
+    source, exported = files(net_pt="weights", net_json='{"a": 1}')
+    told = report(source, exported)
+    (interface,) = files(vars_json='{"inputs": [{"name": "pt", "offset": 0, "scale": 1}], "class_labels": ["b", "c"]}')
+    args = (
+        "btag",
+        source,
+        exported,
+        "--report",
+        told,
+        "--meta",
+        "auc=0.93",
+        "--meta",
+        "note=v1 of GN",
+        "--interface",
+        interface,
+    )
+    pushed = run("push", *args)
+    assert "btag@1 published" in pushed.stderr
+    assert "net.json.report.json" in ok(pushed)
+    again = run("push", *args, "--json")
+    assert json.loads(ok(again))["new"] is False
+    assert "nothing new: btag@1" in again.stderr
+    assert json.loads(ok(run("push", *args, "--again", "--json")))["ref"] == "btag@2"
+
+    assert "btag@1 " in ok(run("list"))
+    assert [v["ref"] for v in json.loads(ok(run("list", "btag", "--json")))] == ["btag@1", "btag@2"]
+    assert "btag@prod is btag@1" in run("alias", "btag@1", "prod").stderr
+
+    shown = ok(run("show", "btag@prod"))
+    for text in ("equivalent", "net.pt", "aliases: prod", "auc = 0.93", "note = v1 of GN", "1 features (pt)", "b, c"):
+        assert text in shown
+    details = json.loads(ok(run("show", "btag@prod", "--json")))
+    assert details["metadata"] == {"auc": 0.93, "note": "v1 of GN"}
+    assert details["aliases"] == ["prod"]
+    assert details["gaps"] == []
+    assert details["moves"][0]["alias"] == "prod"
+    assert details["digest"].startswith("sha256:")
+
+    paths = ok(run("get", "btag@prod", "--to", tmp_path / "out")).split()
+    assert sorted(Path(p).name for p in paths) == ["net.json", "net.json.report.json", "net.pt"]
+    assert Path(paths[0]).exists()
+    assert json.loads(ok(run("get", "btag", "--role", "source", "--to", tmp_path / "one", "--json"))) == [
+        str(tmp_path / "one" / "net.pt")
+    ]
+
+    assert "btag@1" in ok(run("which", tmp_path / "out" / "net.json"))
+    hits = json.loads(ok(run("which", details["artifacts"][0]["sha256"][:10], "--json")))
+    assert [(h["ref"], h["role"], h["aliases"]) for h in hits] == [
+        ("btag@1", "export:json", ["prod"]),
+        ("btag@2", "export:json", []),
+    ]
+    assert "as it should be" in run("verify").stderr
+    assert json.loads(ok(run("verify", "btag@1", "--json"))) == []
+    assert "made anew" in run("reindex").stderr
+
+
+def test_tables_fit_80_columns(run, files, report) -> None:
+    name = "a-rather-long-name-of-a-flavour-tagging-network"
+    source, json_, onnx = files(net_pt="weights", net_json="{}", net_onnx="graph")
+    ok(run("push", name, source, json_, onnx, "--report", report(source, json_), "--report", report(source, onnx)))
+    for alias in ("candidate-2026", "prod"):
+        ok(run("alias", name, alias))
+    for args in (("list",), ("show", name), ("which", source)):
+        out = ok(run(*args))
+        assert max(map(len, out.splitlines())) <= 80, out
+        assert "equivalent" in out
+
+
+def test_refusals_carry_exit_code_7(run, files, tmp_path: Path) -> None:
+    (source,) = files(net_pt="weights")
+    ok(run("push", "btag", source))
+    for args in (
+        ("show", "nothere"), ("show", "btag@9"), ("show", "btag@../x"), ("push", "../x", source),
+        ("push", "x" * 10_000, source),
+        ("push", "b\u00e4", source), ("alias", "btag", "latest"), ("alias", "btag", "prod"),
+        ("alias", "btag", "prod", "--force"),
+        ("which", "0" * 64), ("get", "btag", "--role", "graph"), ("push", "btag", f"../r={source}"),
+        ("list", "nothere"),
+        ("push", "btag", source, "--meta", "a/b=1"),
+    ):  # fmt: skip
+        result = run(*args)
+        assert isinstance(result.exception, RegistryError), (args, result.exception)
+        assert result.exception.exit_code == 7
+        assert len(str(result.exception)) < 500
+        assert str(result.exception).replace("\n", "").isprintable()
+    for args, code in [
+        (("push", "btag", tmp_path / "nothere.pt"), 5),
+        (("push", "btag", source, "--meta", "novalue"), 2),
+    ]:
+        result = run(*args)
+        assert isinstance(result.exception, ModelhubError)
+        assert result.exception.exit_code == code
+
+
+def test_force_is_shown(run, files) -> None:
+    ok(run("push", "btag", *files(net_pt="weights")))
+    ok(run("alias", "btag@1", "prod", "--force", "--reason", "tonight [bold]only\x1b[31m"))
+    shown = ok(run("show", "btag"))
+    assert "FORCED: tonight [bold]only" in shown.replace("\n", "")
+    assert "\x1b" not in shown
+
+
+def test_verify_fails_when_there_are_findings(run, files, tmp_path: Path) -> None:
+    ok(run("push", "btag", *files(net_pt="weights")))
+    with Registry(tmp_path / "registry") as opened:
+        sha256 = opened.version("btag").manifest.artifact("source").sha256
+    (tmp_path / "registry" / "blobs" / "sha256" / sha256).unlink()
+    result = run("verify")
+    assert isinstance(result.exception, RegistryError)
+    assert str(result.exception) == "1 finding"
+    assert f"btag@1, source net.pt: {tmp_path / 'registry'}: blob sha256:{sha256} is missing" in result.stdout
+    assert json.loads(run("verify", "--json").stdout)[0]["where"] == "btag@1, source net.pt"
+
+
+def test_the_place_can_be_named(run, files, tmp_path: Path) -> None:
+    (source,) = files(net_pt="weights")
+    there = tmp_path / "there"
+    ok(run("push", "btag", source, "--registry", there))
+    assert "btag@1" in ok(run("--registry", there, "list"))
+    assert "no versions yet" in run("list").stderr
+    assert not (tmp_path / "registry").exists()
+
+
+def test_roles_by_hand(run, files) -> None:
+    first, second = files(net_json="{}", net_h5="w")
+    out = json.loads(ok(run("push", "k", f"source={first}", f"source:weights={second}", "--json")))
+    assert [(a["role"], a["filename"]) for a in out["artifacts"]] == [
+        ("source", "net.json"),
+        ("source:weights", "net.h5"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["push", "list", "show", "get", "alias", "verify", "which", "reindex"])
+def test_help_has_examples(run, name: str) -> None:
+    text = ok(run(name, "--help"))
+    assert f"modelhub registry {name}" in text
+    assert "--json" in text
+    assert "\x08" not in text
+
+
+def test_importing_the_commands_is_cheap() -> None:
+    heavy = {"sqlalchemy", "rich", "fsspec", "numpy", "onnx", "onnx_ir", "jsonschema"}
+    script = "import sys, json, modelhub_registry.commands; print(json.dumps(sorted(sys.modules)))"
+    loaded = json.loads(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout)
+    assert not {m.partition(".")[0] for m in loaded} & heavy
+
+
+def test_through_the_main_command(modelhub, files) -> None:
+    (source,) = files(net_pt="weights")
+    done = modelhub("registry", "push", "btag", source)
+    assert done.returncode == 0, done.stderr
+    done = modelhub("registry", "show", "btag@2")
+    assert done.returncode == 7
+    assert done.stdout == ""
+    assert "there is no btag@2" in done.stderr
+    assert "Traceback" not in done.stderr
