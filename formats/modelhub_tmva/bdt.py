@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from modelhub.errors import UnreadableFile, UsageError, notice, safe_text
 from modelhub.graph.forest import Compare, Forest, Link
+from modelhub_tmva.grove import Grove
 from modelhub_tmva.setup import CLASSIFICATION, MULTICLASS, REGRESSION, Setup, integer, number, unsupported
-from modelhub_tmva.stream import Grove
 
 __all__ = ["BDT", "Cut", "Fisher", "bdt_of", "strict"]
 

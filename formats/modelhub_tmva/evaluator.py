@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from modelhub_tmva.bdt import strict
 from modelhub_tmva.category import parts_of
+from modelhub_tmva.grove import Grove
 from modelhub_tmva.nets import Line, Net, fisher_of, ld_of, mlp_of, net_of
 from modelhub_tmva.setup import CLASSIFICATION, MULTICLASS, REGRESSION, Setup, number, setup_of
-from modelhub_tmva.stream import Grove, parse
+from modelhub_tmva.stream import parse
 from modelhub_tmva.transforms import Cumulative, Linear, Normalize, Pdf, Transform, chain
 
 __all__ = ["Evaluator"]

@@ -54,8 +54,7 @@ def read(path: Path, options: ReadOptions) -> ir.Model:
 def respond(b: Builder, setup: Setup, x: ir.Value, tie: str | None) -> ir.Value:
     """The response [N, outputs] float32 of one method to events `x` [N, variables] float32 as the user gives them."""
     if setup.method not in _METHODS:
-        known = ", ".join([*_METHODS, "Category"])
-        raise unsupported(setup.where, f"method {safe_text(setup.method)} ({safe_text(setup.title)}); known: {known}")
+        raise unsupported(setup.where, f"method {safe_text(setup.method)} in a category; known: {', '.join(_METHODS)}")
     transforms = chain(setup)
     event = transforms_graph.apply(b, transforms, x, len(setup.variables))
     with b.scope(setup.title):
