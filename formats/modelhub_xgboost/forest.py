@@ -26,13 +26,18 @@ def counted_trees(model: Model) -> int:
 def best_trees(model: Model) -> int:
     """How many trees belong to the rounds up to `best_iteration`; all where the file does not know of it."""
     trees = 0 if model.trees is None else len(model.trees.sizes)
-    best = model.attributes.get("best_iteration", "")
-    if not (best.isascii() and best.isdecimal() and len(best) < 10):
-        return trees
-    rounds = int(best) + 1
+    if model.rounds is None and model.per_round == 0:
+        # the old binary does not say how many trees a round has, but what was used for it then
+        return min(_count(model, "best_ntree_limit", trees) * model.outputs, trees)
+    rounds = _count(model, "best_iteration", trees) + 1
     if model.rounds is not None:
         return int(model.rounds[rounds]) if rounds < len(model.rounds) else trees
     return min(rounds * model.per_round * model.outputs, trees)
+
+
+def _count(model: Model, attribute: str, default: int) -> int:
+    text = model.attributes.get(attribute, "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else default
 
 
 def margin_base(model: Model, objective: Objective, where: str) -> NDArray[np.float64]:

@@ -41,7 +41,7 @@ def learner(data: bytes, where: str) -> Model:
         parts = _trees(reader)
         if booster == "dart":
             parts["drop"] = reader.floats()
-        parts["per_round"] = 1
+        parts["per_round"] = 0
     elif booster == "gblinear":
         reader.take(136)
         weights = reader.floats()

@@ -62,7 +62,7 @@ class Model:
     rounds: NDArray[np.int64] | None = None
     """[rounds + 1] the first tree of every round; None where the file does not say."""
     per_round: int = 1
-    """Trees per round where `rounds` is None."""
+    """Trees per round and output where `rounds` is None; 0: the file does not say either."""
     drop: NDArray[np.float64] | None = None
     """[trees] dart's weights."""
     weights: NDArray[np.float64] | None = None

@@ -26,8 +26,10 @@ def read(path: Path) -> ir.Model:
     """The model in `path` as a common graph: one input, one output, what `Booster.predict` gives."""
     model = load(path)
     where = str(path)
+    if not 1 <= model.features <= 1 << 20 or model.outputs > 1 << 16:
+        raise UnreadableFile(f"{where}: a model of {model.features} features and {model.outputs} outputs")
     goal = objective_of(model, where)
-    interface = _interface(model, goal.link)
+    interface = _interface(model, goal.link, where)
     if model.weights is not None:
         return _linear(model, goal, interface, where)
     _tell_about_early_stopping(model, where)
@@ -38,7 +40,7 @@ def _tell_about_early_stopping(model: Model, where: str) -> None:
     """Say which rounds count where training went on after the best one."""
     if model.trees is None or best_trees(model) == len(model.trees.sizes):
         return
-    best = safe_text(model.attributes["best_iteration"])
+    best = safe_text(model.attributes.get("best_iteration", "unknown"))
     if counted_trees(model) < len(model.trees.sizes):
         notice(f"{where}: only the rounds up to the best one ({best}) count, as for the estimator that wrote the file")
     else:
@@ -72,12 +74,10 @@ def objective_of(model: Model, where: str) -> Objective:
     return found
 
 
-def _interface(model: Model, link: Link) -> Interface:
+def _interface(model: Model, link: Link, where: str) -> Interface:
     """Names from the file; XGBoost's own f0, f1, ... where it has none."""
-    if model.features < 1 or model.features > 1 << 20:
-        raise UnreadableFile(f"the model has {model.features} features")
     if len(model.feature_names) not in (0, model.features):
-        raise UnreadableFile(f"{len(model.feature_names)} feature names for {model.features} features")
+        raise UnreadableFile(f"{where}: {len(model.feature_names)} feature names for {model.features} features")
     names = model.feature_names or tuple(f"f{i}" for i in range(model.features))
     if link.kind == "argmax":
         labels: tuple[str, ...] = ("class",)
