@@ -199,6 +199,12 @@ def test_text_weight_files_are_named(tmp_path: Path) -> None:
     refused(path, Unsupported, "before 4.0.2")
 
 
+def test_other_methods_are_refused_before_their_bulk(tmp_path: Path) -> None:
+    path = tmp_path / "model.weights.xml"
+    path.write_text('<MethodSetup Method="KNN::near"><Weights>' + "<Event/>" * 10)
+    refused(path, Unsupported, "method KNN::near; known: BDT")
+
+
 def test_other_xml_is_left_to_others(tmp_path: Path) -> None:
     path = tmp_path / "other.xml"
     path.write_text('<?xml version="1.0"?>\n<method>FastBDT</method>')
