@@ -36,8 +36,9 @@ def _preselected(b: Builder, cuts: tuple[Cut, ...], x: ir.Value, y: ir.Value) ->
     """`y`, but where cuts of the preselection answer, the answer of the last of them."""
     for index, cut in enumerate(cuts):
         with b.scope(f"preselection_{index}"):
+            column = b.op("Gather", x, b.ints(cut.feature), axis=1)
             with b.kept():
-                column = b.op("Cast", b.op("Gather", x, b.ints(cut.feature), axis=1), to=ir.DataType.DOUBLE)
+                column = b.op("Cast", column, to=ir.DataType.DOUBLE)
                 value = b.constant(np.array([cut.value], np.float64), "value")
                 passed = b.op("Less" if cut.below else "Greater", column, value)
             y = b.op("Where", passed, b.constant(np.array([cut.answer], np.float32), "answer"), y)

@@ -64,7 +64,8 @@ class Builder:
     def kept(self) -> Iterator[None]:
         """Nodes made inside keep float64 whatever precision the graph is written in (`modelhub.graph.precision`).
 
-        For sources that compute in float64 between float32 ends, where less would change a decision::
+        For sources that compute in float64 between float32 ends, where less would change a decision. Only nodes whose
+        floating-point results are float64 belong inside::
 
             x ──► [ Cast(float64) ──► ... ] ──► Cast ──► y        the last Cast stands outside
         """
