@@ -18,7 +18,7 @@ from modelhub.graph.builder import ML_OPSET
 from modelhub.graph.forest import Compare, Forest, Link, Sets, tree_of
 from modelhub.graph.forest_onnx import narrowed
 
-__all__ = ["CLASSIC_OPSET", "Found", "classic", "forests", "retype"]
+__all__ = ["CLASSIC_OPSET", "Found", "classic", "forest_at", "forests", "retype"]
 
 CLASSIC_OPSET = 3
 """The ai.onnx.ml operator set of the classic operators: the last one that does not call them deprecated."""
@@ -37,14 +37,15 @@ class Found:
 
 def forests(model: ir.Model) -> list[Found]:
     """Every forest in the graph. Raises `Unsupported` for a TreeEnsemble that is no plain sum."""
-    return [_found(node) for node in model.graph if _is_ensemble(node)]
+    return [forest_at(node) for node in model.graph if _is_ensemble(node)]
 
 
 def _is_ensemble(node: ir.Node) -> bool:
     return node.domain == "ai.onnx.ml" and node.op_type == "TreeEnsemble"
 
 
-def _found(node: ir.Node) -> Found:
+def forest_at(node: ir.Node) -> Found:
+    """The forest whose TreeEnsemble is `node`, and the table of leaves behind it. Raises `Unsupported` as `forests`."""
     forest, x = from_node(node), node.inputs[0]
     if x is None:
         raise Unsupported(f"{safe_text(node.name)} (TreeEnsemble) has no input")
