@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import onnx_ir as ir
@@ -42,12 +43,27 @@ def _interface(header: Fields, features: int, found: Forest, where: str) -> Inte
     names = header.lines.get("feature_names", "").split()
     if len(names) != features:
         raise UnreadableFile(f"{where}: {len(names)} feature names for {features} features")
+    infos = header.lines.get("feature_infos", "").split()
+    if len(infos) != features:
+        infos = ["none"] * features
     if found.outputs > 1:
         labels = tuple(f"class_{i}" for i in range(found.outputs))
     else:
         labels = ("probability" if found.link.kind == "sigmoid" else "prediction",)
     return Interface(
-        (Input("inputs", tuple(Feature(name) for name in names)),),
+        (Input("inputs", tuple(map(_feature, names, infos))),),
         (Output("outputs", labels),),
         invented=names == [f"Column_{i}" for i in range(features)],
     )
+
+
+def _feature(name: str, info: str) -> Feature:
+    """A variable and, where it was a number in training, its range there: `[0.5:12]`."""
+    low, _, high = info.strip("[]").partition(":")
+    try:
+        minimum, maximum = float(low), float(high)
+    except ValueError:
+        return Feature(name)
+    if not (info.startswith("[") and math.isfinite(minimum) and math.isfinite(maximum)):
+        return Feature(name)
+    return Feature(name, minimum=minimum, maximum=maximum)

@@ -34,6 +34,10 @@ __all__ = ["apply_link", "boundaries", "margins", "narrowed", "to_graph", "tree_
 
 LARGEST_CATEGORY = 1 << 24
 
+DEEPEST = 4096
+"""Splits below each other. onnxruntime 1.32 walks a tree by recursion as it loads it, and at some depth between 10 000
+and 20 000 runs out of stack, which ends the whole process."""
+
 LARGEST_TABLE = 1 << 28
 """Numbers in the table of leaves that hold several outputs: 2 GiB."""
 
@@ -160,6 +164,7 @@ def tree_ensemble(forest: Forest, values: NDArray[np.float64], outputs: NDArray[
     TreeEnsemble counts splits and leaves apart and its roots are splits: a tree of one leaf gets a split that leads
     to that leaf on both sides.
     """
+    _check_depth(forest)
     splits = np.flatnonzero(forest.splits)
     ends = np.flatnonzero(~forest.splits)
     place = np.empty(forest.nodes, np.int64)
@@ -204,6 +209,16 @@ def tree_ensemble(forest: Forest, values: NDArray[np.float64], outputs: NDArray[
         wanted = np.repeat(forest.sets.start[splits], sizes) + _count_up(sizes)
         attributes["membership_values"] = ir.tensor(_parted(forest.sets.members[wanted], sizes[sizes > 0]))
     return attributes
+
+
+def _check_depth(forest: Forest) -> None:
+    level = forest.roots
+    for _ in range(DEEPEST + 1):
+        level = level[forest.splits[level]]
+        if not len(level):
+            return
+        level = np.concatenate([forest.true_child[level], forest.false_child[level]])
+    raise Unsupported(f"the forest has a tree of more than {DEEPEST} splits below each other, too deep for onnxruntime")
 
 
 def _count_up(sizes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -143,7 +143,8 @@ def test_a_tree_as_deep_as_it_has_leaves(tmp_path: Path) -> None:
         "leaf_value": " ".join(map(str, range(depth + 1))),
     }
     head = TEXT[: TEXT.index("Tree=0")]
-    read(head + "Tree=0\n" + "".join(f"{k}={v}\n" for k, v in chain.items()) + "\nend of trees\n", tmp_path)
+    with pytest.raises(Unsupported, match="splits below each other"):
+        read(head + "Tree=0\n" + "".join(f"{k}={v}\n" for k, v in chain.items()) + "\nend of trees\n", tmp_path)
 
 
 @pytest.mark.parametrize(

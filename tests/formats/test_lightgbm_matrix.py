@@ -151,6 +151,10 @@ def test_names_come_along(tmp_path: Path) -> None:
     lightgbm.train(BASE | {"objective": "binary"}, data, 2).save_model(tmp_path / "named.txt")
     record = Interface.of(Importer().read(tmp_path / "named.txt", ReadOptions()))
     assert [feature.name for feature in record.inputs[0].features] == ["pt", "eta", "mass"]
+    assert (record.inputs[0].features[0].minimum, record.inputs[0].features[0].maximum) == (
+        X[:, 0].min(),
+        X[:, 0].max(),
+    )
     assert record.outputs[0].labels == ("probability",)
 
 

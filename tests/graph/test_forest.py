@@ -249,12 +249,21 @@ def chain(depth: int) -> Forest:
     )
 
 
-def test_a_tree_of_depth_20000_is_checked_and_drawn_without_recursion() -> None:
+def test_a_tree_of_depth_20000_is_checked_without_recursion_and_not_drawn() -> None:
+    """onnxruntime would take the whole process down with it."""
     start = time.process_time()
     forest = chain(20_000).checked("deep")
-    to_graph(forest, interface(forest))
     assert forest_eval.margins(forest, np.array([[19_999.5]]))[0, 0] == 20_000
+    with pytest.raises(Unsupported, match="4096 splits below each other"):
+        to_graph(forest, interface(forest))
     assert time.process_time() - start < 20
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_tree_of_depth_4000_runs(form: str) -> None:
+    forest = chain(4000).checked("deep")
+    x = np.array([[3.5], [3999.5], [1999.0]])
+    assert run(written(to_graph(forest, interface(forest)), form), x)[:, 0].tolist() == [4.0, 4000.0, 1999.0]
 
 
 def changed(forest: Forest, name: str, node: int, value: float) -> Forest:
