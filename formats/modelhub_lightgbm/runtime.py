@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,10 @@ def load(path: Path, interface: Interface, precision: str) -> Engine:
     """The model in a Booster. Raises `Inconclusive` where LightGBM cannot load it."""
     import lightgbm
 
+    # its remarks would go to the standard output, where our own results go
+    lightgbm.register_logger(logging.getLogger("lightgbm"))
     try:
-        booster = lightgbm.Booster(model_file=path, params={"verbosity": -1})
+        booster = lightgbm.Booster(model_file=path)
     except (lightgbm.basic.LightGBMError, ValueError) as error:
         raise Inconclusive(f"LightGBM {lightgbm.__version__} cannot load {path}: {safe_text(error, 160)}") from None
     return _Engine(booster, interface, precision, version=lightgbm.__version__)
