@@ -66,7 +66,7 @@ def read_bytes(path: Path, limit: int = LIMITS.file) -> bytes:
         raise UnreadableFile(f"{path}: {size} bytes, more than the limit of {limit}")
     try:
         with path.open("rb") as file:
-            return file.read(limit)
+            return file.read(size)  # not `limit`: read allocates what it is asked for
     except OSError as error:
         raise UnreadableFile(f"{path}: {error.strerror or error}") from error
 

@@ -35,10 +35,13 @@ class ReadOptions:
 
     weights: the second file of formats that come in two (Keras architecture JSON + weights HDF5).
     trust:   the user vouches for the file: code inside it may run. Never set by default.
+    tie:     where a value that equals a cut goes, for formats whose engine changed its mind: TMVA knows "reader",
+             "training", ">=" and ">"; None is what the engine does today.
     """
 
     weights: Path | None = None
     trust: bool = False
+    tie: str | None = None
 
 
 @dataclass(frozen=True)

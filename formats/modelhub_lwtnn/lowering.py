@@ -22,7 +22,15 @@ import onnx_ir as ir
 
 from modelhub.errors import Unsupported, safe_text
 from modelhub.graph.interface import Input, Interface, Output
-from modelhub_lwtnn import lower_activation, lower_dense, lower_mask, lower_recurrent, lower_sequence, lower_shape
+from modelhub_lwtnn import (
+    lower_activation,
+    lower_dense,
+    lower_forest,
+    lower_mask,
+    lower_recurrent,
+    lower_sequence,
+    lower_shape,
+)
 from modelhub_lwtnn.constants import Constants
 from modelhub_lwtnn.draft import LINEAR, Draft, Entrance, Layer, Step
 from modelhub_lwtnn.lower_shape import FLOATS, INTS
@@ -32,7 +40,15 @@ from modelhub_lwtnn.schema import Dense, Maxout
 
 __all__ = ["Walk", "lower"]
 
-RULE_BOOKS = (lower_activation, lower_dense, lower_mask, lower_recurrent, lower_sequence, lower_shape)
+RULE_BOOKS = (
+    lower_activation,
+    lower_dense,
+    lower_forest,
+    lower_mask,
+    lower_recurrent,
+    lower_sequence,
+    lower_shape,
+)
 """The files whose functions are in `RULES` once they are imported."""
 
 

@@ -152,6 +152,21 @@ class Op:
         output = self.node.outputs[index]
         return bool(self.users(output)) or output.is_graph_output()
 
+    def only_use(self, index: int) -> bool:
+        """Whether an input comes straight from a graph input that nothing else reads; casts do not count."""
+        value = self.input(index)
+        while value is not None and len(self.users(value)) == 1 and not value.is_graph_output():
+            producer = value.producer()
+            if producer is None:
+                return True
+            value = producer.inputs[0] if producer.op_type in ("Cast", "Identity") else None
+        return False
+
+    def stands_for(self, nodes: Sequence[ir.Node], result: Record) -> None:
+        """Tell the walk that `nodes` need no lowering of their own: the last one's output is `result`."""
+        self._walk.live.difference_update(nodes)
+        self._walk.meanings[nodes[-1].outputs[0]] = result
+
     def fixed_length(self, length: int) -> None:
         """Tell the user that the written network is right for sequences of `length` steps only."""
         notice(f"{self.origin}: the file is right for sequences of exactly {length} steps; lwtnn does not check that.")

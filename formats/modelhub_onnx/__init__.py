@@ -39,7 +39,7 @@ class Exporter:
     """Writes `.onnx` files."""
 
     suffix = ".onnx"
-    forms: Sequence[str] = ()
+    forms: Sequence[str] = ("classic",)
 
     def write(self, model: ir.Model, path: Path, options: WriteOptions) -> None:
         """Write the graph; see `modelhub_onnx.writer.write`."""

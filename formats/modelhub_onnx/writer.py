@@ -10,10 +10,17 @@ import onnx_ir as ir
 from modelhub.errors import Unsupported, UsageError, notice, safe_text
 from modelhub.files import atomic_write
 from modelhub.graph.canonical import infer_shapes
+from modelhub.graph.forest_forms import classic
 from modelhub.graph.precision import to_precision
 from modelhub.protocols import WriteOptions
 
-__all__ = ["write"]
+__all__ = ["FORMS", "write"]
+
+FORMS = ("classic",)
+"""What a user may ask for: trees as TreeEnsembleRegressor (ai.onnx.ml 3), for engines that know no TreeEnsemble."""
+
+TREES_OPSET = 21
+"""The operator set TreeEnsemble (ai.onnx.ml 5) came with: whoever asks for an older one has an older engine."""
 
 LARGEST = (2 << 30) - 1
 """Protobuf's own limit for one message, in bytes."""
@@ -27,12 +34,14 @@ def write(model: ir.Model, path: Path, options: WriteOptions) -> None:
     `options.opset` asks for another operator set, by ONNX's own version converter. Raises `Unsupported` where that
     fails or the model is beyond protobuf's 2 GiB.
     """
-    if options.form is not None:
-        raise UsageError(f"ONNX files come in one form only, not {safe_text(options.form)!r}")
+    if options.form not in (None, *FORMS):
+        raise UsageError(f"ONNX files have the form {' or '.join(FORMS)} or none, not {safe_text(options.form)!r}")
     precision = options.precision or "float32"
     if precision not in ("float32", "float64"):
         raise UsageError(f"ONNX is written in float32 or float64, not {safe_text(precision)!r}")
     to_precision(model, precision)
+    if options.form == "classic" or (options.opset is not None and options.opset < TREES_OPSET):
+        _classic_trees(model, precision, path)
     infer_shapes(model)
     model.producer_name = "modelhub"
     proto = ir.to_proto(model)
@@ -46,6 +55,16 @@ def write(model: ir.Model, path: Path, options: WriteOptions) -> None:
         notice("onnxruntime 1.32 ends the whole process when a GRU is given an empty sequence: skip such events")
     with atomic_write(path) as temporary:
         temporary.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _classic_trees(model: ir.Model, precision: str, path: Path) -> None:
+    if precision == "float32":
+        classic(model)
+    elif any(node.op_type == "TreeEnsemble" for node in model.graph):
+        raise Unsupported(
+            f"{path} cannot be written in float64",
+            ["TreeEnsembleRegressor sums in float32; write TreeEnsemble (no --form, no --opset), or float32"],
+        )
 
 
 def _to_opset(proto: onnx.ModelProto, opset: int, path: Path) -> onnx.ModelProto:

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from modelhub.equivalence.tree_probes import tree_probes
 from modelhub.graph.interface import Feature, Input, Interface
 
 __all__ = ["Probe", "Progress", "probes"]
@@ -23,6 +24,9 @@ Progress = Callable[[Iterable["Probe"]], Iterable["Probe"]]
 
 EVENTS = 64
 """Events per probe."""
+
+BATCH = 1000
+"""Rows in a probe of class "threshold", of which there are as many as the trees need."""
 
 LENGTHS = (0, 1, 2, 3, 7, 20)
 """Sequence lengths tried where the graph leaves them open."""
@@ -46,6 +50,7 @@ def probes(model: ir.Model, seed: int) -> Iterator[Probe]:
     wide:     ±10^U(-3, 3), for branches, saturation and cancellation.
     zero:     all zero after offset and scale.
     missing:  normal, with NaN in a third of the variables that have a default.
+    threshold: on, just below and just above every threshold of trees (`tree_probes`).
     """
     interface = Interface.of(model)
     draws: dict[str, Draw] = {
@@ -61,8 +66,7 @@ def probes(model: ir.Model, seed: int) -> Iterator[Probe]:
     burnt_in = all(_fixed(v) for v, r in zip(model.graph.inputs, interface.inputs, strict=True) if r.sequence)
     for name, draw in draws.items():
         for length in lengths:
-            key = f"{seed}/{name}/{length}".encode()
-            rng = np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(key).digest()[:8], "little")))
+            rng = _generator(f"{seed}/{name}/{length}")
             arrays = {
                 record.tensor: _fill(rng, record, _shape(value, record, length), value.dtype, draw, name == "missing")
                 for value, record in zip(model.graph.inputs, interface.inputs, strict=True)
@@ -71,6 +75,28 @@ def probes(model: ir.Model, seed: int) -> Iterator[Probe]:
             yield Probe(name, max(sizes, default=None) if length is not None else None, arrays)
             if length is not None and burnt_in:
                 break
+    yield from _thresholds(model, interface, lengths[-1], _generator(f"{seed}/threshold"))
+
+
+def _generator(key: str) -> np.random.Generator:
+    digest = hashlib.sha256(key.encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little")))
+
+
+def _thresholds(model: ir.Model, interface: Interface, length: int | None, rng: np.random.Generator) -> Iterator[Probe]:
+    """The rows of `tree_probes` in batches; other inputs are normal."""
+    for trees in tree_probes(model, rng):
+        for first in range(0, len(trees.rows), BATCH):
+            rows = trees.rows[first : first + BATCH]
+            fixed = trees.value.shape[0] if trees.value.shape is not None else None
+            if isinstance(fixed, int):  # a burnt-in batch: the first rows come again at the end
+                rows = np.resize(rows, (-(-len(rows) // fixed) * fixed, rows.shape[1]))
+            arrays = {}
+            for value, record in zip(model.graph.inputs, interface.inputs, strict=True):
+                shape = (len(rows), *_shape(value, record, length)[1:])
+                normal = _fill(rng, record, shape, value.dtype, lambda r, s: r.standard_normal(s), holes=False)
+                arrays[record.tensor] = rows if value is trees.value else normal
+            yield Probe("threshold", length, arrays)
 
 
 def _lengths(interface: Interface) -> list[int]:

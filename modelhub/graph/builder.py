@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from modelhub.graph.interface import Interface
 
-__all__ = ["DOMAIN", "IR_VERSION", "ML_OPSET", "OPSET", "Builder"]
+__all__ = ["DOMAIN", "IR_VERSION", "KEPT", "ML_OPSET", "OPSET", "Builder"]
 
 OPSET = 20
 """The ONNX operator set of the common graph (and of what is written, unless the user asks for another)."""
@@ -34,6 +34,10 @@ DOMAIN = "modelhub"
 """The domain of blocks that ONNX has no operator for (`modelhub.graph.blocks`)."""
 
 
+KEPT = "modelhub.kept"
+"""The metadata key of nodes that keep their number format whatever precision the graph is written in."""
+
+
 class Builder:
     """Builds one `onnx_ir.Model`. Values are made unique by numbering, so any source name is welcome."""
 
@@ -44,6 +48,7 @@ class Builder:
         self._constants: dict[str, ir.Value] = {}
         self._functions: dict[ir.OperatorIdentifier, ir.Function] = {}
         self._scope: list[str] = []
+        self._kept = False
         self._names: dict[str, int] = {}
 
     @contextmanager
@@ -54,6 +59,21 @@ class Builder:
             yield
         finally:
             self._scope.pop()
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Nodes made inside keep float64 whatever precision the graph is written in (`modelhub.graph.precision`).
+
+        For sources that compute in float64 between float32 ends, where less would change a decision. Only nodes whose
+        floating-point results are float64 belong inside::
+
+            x ──► [ Cast(float64) ──► ... ] ──► Cast ──► y        the last Cast stands outside
+        """
+        before, self._kept = self._kept, True
+        try:
+            yield
+        finally:
+            self._kept = before
 
     def _name(self, wish: str, *, scoped: bool = True) -> str:
         name = "/".join([*self._scope, wish]) if scoped else wish
@@ -107,6 +127,8 @@ class Builder:
         given = {key: value for key, value in attributes.items() if value is not None}
         full = self._name(name or op_type)
         node = ir.node(op_type, list(inputs), given, domain=domain, num_outputs=outputs, name=full)
+        if self._kept:
+            node.metadata_props[KEPT] = "yes"
         for index, value in enumerate(node.outputs):
             value.name = f"{full}_out" if index == 0 else f"{full}_out{index}"
         self._nodes.append(node)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from modelhub.graph.builder import KEPT
 from modelhub.graph.canonical import infer_shapes, inline_all
+from modelhub.graph.forest_forms import retype as retype_trees
 from modelhub.graph.interface import Interface, entrance
 from modelhub.graph.spelling import spell_out
 
@@ -22,7 +24,7 @@ _TYPES = {"float32": ir.DataType.FLOAT, "float64": ir.DataType.DOUBLE}
 def to_precision(model: ir.Model, precision: str) -> ir.Model:
     """`model` with every floating-point value in `precision` ("float32" or "float64"), in place.
 
-    Functions are dissolved first. Integers and booleans keep their type.
+    Functions are dissolved first. Integers and booleans keep their type, and so do the nodes of `Builder.kept`.
     """
     inline_all(model)
     target = _TYPES[precision]
@@ -31,23 +33,33 @@ def to_precision(model: ir.Model, precision: str) -> ir.Model:
         infer_shapes(model)
         _exact_entrance(model)
         for node in list(model.graph):
-            spell_out(model.graph, node)
+            if KEPT not in node.metadata_props:
+                spell_out(model.graph, node)
     for graph in model.graphs():
         for value in graph.initializers.values():
             tensor = value.const_value
-            if tensor is not None and tensor.dtype in swap and tensor.dtype != target:
+            if tensor is not None and tensor.dtype in swap and tensor.dtype != target and not _only_kept(value):
                 value.const_value = ir.tensor(tensor.numpy().astype(target.numpy()), name=value.name)
                 value.type = ir.TensorType(target)
-        for value in (*graph.inputs, *(output for node in graph for output in node.outputs)):
+        nodes = [node for node in graph if KEPT not in node.metadata_props]
+        for value in (*graph.inputs, *(output for node in nodes for output in node.outputs)):
             if value.dtype in swap:
                 value.type = ir.TensorType(target)
-        for node in graph:
+        for node in nodes:
             _retype(node, swap, target)
     return model
 
 
+def _only_kept(value: ir.Value) -> bool:
+    """Whether only nodes that keep their number format use `value`."""
+    uses = value.uses()
+    return bool(uses) and all(KEPT in use.node.metadata_props for use in uses)
+
+
 def _retype(node: ir.Node, swap: dict[ir.DataType, ir.DataType], target: ir.DataType) -> None:
     """Change the attributes that name a floating-point type or hold a floating-point tensor."""
+    if (node.domain, node.op_type) == ("ai.onnx.ml", "TreeEnsemble"):
+        retype_trees(node, str(target.numpy()))
     for name in ("to", "dtype"):
         attribute = node.attributes.get(name)
         if attribute is not None and attribute.type == ir.AttributeType.INT and attribute.as_int() in swap:

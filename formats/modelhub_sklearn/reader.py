@@ -1,0 +1,181 @@
+"""scikit-learn models to the common graph: where they come from, which method is theirs, which names they have.
+
+    x (float32) ──► Cast(float64) ──► estimators ──► Cast(float32) ──► y
+
+scikit-learn computes in float64, and so does the common graph in the middle; how it is written is the writer's choice.
+Where a model takes decisions about something computed (a tree behind a scaler), its middle stays float64 in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from modelhub.errors import UnreadableFile, Unsupported, UsageError
+from modelhub.files import head
+from modelhub.graph.builder import Builder
+from modelhub.graph.interface import Feature, Input, Interface, Output
+from modelhub.protocols import ReadOptions
+from modelhub_sklearn import (  # every converter enters itself into the table
+    adaboost,  # noqa: F401
+    bayes,  # noqa: F401
+    calibration,  # noqa: F401
+    composing,  # noqa: F401
+    encoding,  # noqa: F401
+    histograms,
+    kernels,  # noqa: F401
+    linear,  # noqa: F401
+    network,  # noqa: F401
+    scaling,  # noqa: F401
+    shaping,  # noqa: F401
+    skops,
+)
+from modelhub_sklearn.estimator import Estimator
+from modelhub_sklearn.live import snapshot
+from modelhub_sklearn.table import Rows, apply, decides, known, method_of
+from modelhub_sklearn.trees import PLAIN
+
+__all__ = ["from_estimator", "graph", "load", "read"]
+
+LARGEST = 1 << 20
+"""Features a model may have."""
+
+
+def read(path: Path, options: ReadOptions) -> ir.Model:
+    """The model in `path` as a common graph: one input, one output, what `method_of` says."""
+    return graph(load(path, options))
+
+
+def from_estimator(estimator: Any, feature_names: Sequence[str] | None = None) -> ir.Model:
+    """A fitted estimator as a common graph.
+
+    Args:
+        estimator: of a class of scikit-learn, or a pipeline of such.
+        feature_names: names of the columns; those it was fitted with when None.
+
+    Raises `Unsupported` for a class or a parameter that has no converter.
+
+    """
+    return graph(snapshot(estimator, "the model"), feature_names)
+
+
+def load(path: Path, options: ReadOptions) -> Estimator:
+    """The estimator in `path` as data. Raises `Unsupported` for a pickle that nobody vouches for."""
+    if head(path).startswith(b"PK\x03\x04"):
+        return skops.load(path)
+    if path.suffix.lower() == ".skops":
+        raise UnreadableFile(f"{path}: not a zip archive, so no skops file")
+    if not options.trust:
+        raise Unsupported(
+            f"{path} is a pickle: loading it runs whatever code it holds. Save the model with "
+            "skops.io.dump(model, 'model.skops'), or say --trust if you made this file yourself"
+        )
+    from modelhub_sklearn.pickles import unpickled
+
+    return snapshot(unpickled(path), str(path))
+
+
+def graph(e: Estimator, feature_names: Sequence[str] | None = None) -> ir.Model:
+    """The common graph of an estimator with its best method."""
+    method = method_of(e)
+    names, invented = _names(e, feature_names)
+    b = Builder()
+    raw = b.input("inputs", ["N", len(names)])
+    with b.kept() if _keeps(e) else nullcontext():
+        x = Rows(b, b.op("Cast", raw, to=ir.DataType.DOUBLE.value), len(names))
+        y = apply(e, x, method)
+    labels = _labels(e, method, y.width)
+    b.output(b.op("Cast", y.value, to=ir.DataType.FLOAT.value), "outputs", ["N", y.width])
+    features = tuple(Feature(name) for name in names)
+    return b.finish(Interface((Input("inputs", features),), (Output("outputs", labels),), invented=invented))
+
+
+def _keeps(e: Estimator) -> bool:
+    """Whether the middle stays float64 in float32 files: a decision about something that was computed."""
+    if e.name in histograms.NAMES:  # whose encoder is part of its trees
+        return False
+    return decides(e) and not {inside.name for inside in e.walk()} & set(known()) <= PLAIN
+
+
+def _names(e: Estimator, given: Sequence[str] | None) -> tuple[list[str], bool]:
+    """Names of the columns, and whether they are invented."""
+    count = _features(e)
+    if given is not None:
+        if len(given) != count:
+            raise UsageError(f"{len(given)} feature names for {count} features")
+        return [str(name) for name in given], False
+    source = next((s for s in _front(e) if s.has("feature_names_in_")), None)
+    if source is not None:
+        names = np.asarray(source.get("feature_names_in_")).tolist()
+        if len(names) != count or not all(isinstance(name, str) for name in names):
+            raise e.broken(f"{len(names)} feature names for {count} features")
+        return names, False
+    return [f"x{i}" for i in range(count)], True
+
+
+def _front(e: Estimator) -> list[Estimator]:
+    """The estimator and those that see its rows first: the first step or member, and that one's."""
+    found = [e]
+    while len(found) < 32:
+        last = found[-1]
+        following = next((step for key in _FIRST if (step := _first(last, key)) is not None), None)
+        if following is None:
+            break
+        found.append(following)
+    return found
+
+
+_FIRST = ("steps", "transformer_list", "estimators_", "regressor_")
+"""Where estimators made of others keep those that see the row as it is."""
+
+
+def _first(e: Estimator, key: str) -> Estimator | None:
+    value = e.attributes.get(key)
+    if isinstance(value, list | tuple) and value:
+        value = value[0]
+    if isinstance(value, list | tuple) and len(value) == 2:
+        value = value[1]
+    return value if isinstance(value, Estimator) else None
+
+
+def _features(e: Estimator) -> int:
+    """How many columns a row has."""
+    for source in _front(e):
+        for key in ("n_features_in_", "n_features_"):
+            if source.has(key):
+                count = source.whole(key)
+                if not 0 < count <= LARGEST:
+                    raise source.broken(f"{count} features")
+                return count
+    raise e.broken("it does not say how many features it has; is it fitted?")
+
+
+def _labels(e: Estimator, method: str, width: int) -> tuple[str, ...]:
+    """What the outputs are called: classes, or the method."""
+    if method in ("predict_proba", "decision_function") and (classes := _classes(e)):
+        if len(classes) == width:
+            return tuple(_label(label) for label in classes)
+        if width == 1 and len(classes) == 2:
+            return (_label(classes[1]),)
+    word = {"predict": "prediction", "transform": "component"}.get(method, method)
+    return (word,) if width == 1 else tuple(f"{word}_{i}" for i in range(width))
+
+
+def _classes(e: Estimator) -> list[Any]:
+    """The labels of the classifier that speaks last."""
+    while not e.has("classes_"):
+        steps = e.attributes.get("steps")
+        last = steps[-1][1] if isinstance(steps, list) and steps else None
+        if not isinstance(last, Estimator):
+            return []
+        e = last
+    return e.classes
+
+
+def _label(label: Any) -> str:
+    return label if isinstance(label, str) else str(int(label) if label == int(label) else label)

@@ -1,0 +1,101 @@
+"""scikit-learn as the reference engine, in float64.
+
+A `.skops` file is read and checked by our own reader first, and then built by skops with nothing trusted beyond the
+classes that a model of our table needs: trees whose nodes are sound cannot lead scikit-learn out of its memory.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelhub.errors import Inconclusive, safe_text
+from modelhub.files import head
+from modelhub.protocols import ReadOptions
+from modelhub_sklearn import reader
+from modelhub_sklearn.pickles import unpickled
+from modelhub_sklearn.table import known, method_of
+
+if TYPE_CHECKING:
+    from modelhub.graph.interface import Interface
+    from modelhub.protocols import Arrays, Engine
+
+__all__ = ["load"]
+
+TRUSTED = {
+    "functools.partial",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.calibration._TemperatureScaling",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.feature_selection._univariate_selection.f_classif",
+    "sklearn.feature_selection._univariate_selection.f_regression",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.preprocessing._function_transformer._identity",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
+    "sklearn.utils.validation.check_array",
+}
+"""What skops does not build unasked, and estimators of our table hold."""
+
+
+def load(path: Path, interface: Interface, precision: str, options: ReadOptions) -> Engine:
+    """The estimator in `path`. Raises `Inconclusive` where scikit-learn cannot load it."""
+    import sklearn
+
+    if precision != "float64":
+        raise Inconclusive(f"scikit-learn computes in float64, not in {precision}")
+    data = reader.load(path, options)
+    reader.graph(data)  # finds every index in range
+    method = method_of(data)
+    estimator = _built(path) if head(path).startswith(b"PK\x03\x04") else unpickled(path)
+    return _Engine(estimator, interface, method, version=sklearn.__version__)
+
+
+def _built(path: Path) -> Any:
+    """The estimator in a skops file, built by skops."""
+    try:
+        import skops.io
+    except ImportError:
+        raise Inconclusive(f'{path}: to run it takes skops: pip install "modelhub-hep[sklearn]"') from None
+    allowed = TRUSTED | set(known())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            strange = sorted(set(skops.io.get_untrusted_types(file=path)) - allowed)
+            if not strange:
+                return skops.io.load(path, trusted=sorted(allowed))
+    except Exception as error:
+        raise Inconclusive(
+            f"{path}: skops cannot build it here ({type(error).__name__}: {safe_text(error, 120)}); "
+            "was it written by another scikit-learn?"
+        ) from None
+    raise Inconclusive(f"{path} holds {safe_text(', '.join(strange), 160)}, which is not built from a file")
+
+
+@dataclass
+class _Engine:
+    estimator: Any
+    interface: Interface
+    method: str
+    version: str
+    name: str = "scikit-learn"
+    precision: str = "float64"
+
+    def __call__(self, arrays: Arrays) -> Arrays:
+        x = self.interface.prepare(arrays, self.precision)[self.interface.inputs[0].tensor]
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")  # names it was fitted with, divisions by zero
+                y = getattr(self.estimator, self.method)(np.asarray(x, np.float64))
+        except Exception as error:
+            raise Inconclusive(f"scikit-learn refuses the rows: {safe_text(error, 160)}") from None
+        dense = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
+        return {self.interface.outputs[0].tensor: np.asarray(dense, np.float64).reshape(len(x), -1)}
