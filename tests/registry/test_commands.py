@@ -126,6 +126,33 @@ def test_refusals_carry_exit_code_7(run, files, tmp_path: Path) -> None:
         assert result.exception.exit_code == code
 
 
+FIELDS = [
+    ("push", "{}", "net.pt"), ("push", "btag", "{}"), ("push", "btag", "{}=net.pt"), ("push", "btag", "source={}"),
+    ("push", "btag", "net.pt", "--report", "{}"), ("push", "btag", "net.pt", "--meta", "{}=1"),
+    ("push", "btag", "net.pt", "--meta", "k={}"), ("push", "btag", "net.pt", "--interface", "{}"),
+    ("list", "--registry", "{}"), ("--registry", "{}", "show", "btag"), ("push", "btag", "net.pt", "--registry", "{}"),
+    ("list", "{}"), ("show", "{}"), ("show", "btag@{}"), ("show", "btag@sha256:{}"), ("get", "{}"), ("verify", "{}"),
+    ("get", "btag", "--role", "{}"), ("get", "btag", "--to", "{}"), ("alias", "{}", "x"), ("alias", "btag", "{}"),
+    ("alias", "btag", "prod", "--force", "--reason", "{}"), ("which", "{}"), ("which", "sha256:{}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "word", ["x" * 10_000, "x" * 300, "a\0b", "\ud800", "\x1b[31m", "\u202e", "", "../up", "/dev/zero"]
+)
+def test_hostile_words_in_every_field(run, files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    """Taken or refused in a short text that a terminal can show; never another exception."""
+    files("work", net_pt="weights")
+    monkeypatch.chdir(tmp_path / "work")
+    ok(run("push", "btag", "net.pt"))
+    for field in FIELDS:
+        error = run(*(part.replace("{}", word) for part in field)).exception
+        assert error is None or isinstance(error, ModelhubError | SystemExit), (field, error)
+        if isinstance(error, ModelhubError):
+            assert len(str(error)) < 700
+            assert str(error).replace("\n", "").isprintable()
+
+
 def test_force_is_shown(run, files) -> None:
     ok(run("push", "btag", *files(net_pt="weights")))
     ok(run("alias", "btag@1", "prod", "--force", "--reason", "tonight [bold]only\x1b[31m"))

@@ -83,6 +83,19 @@ def test_roles_refused(text: str) -> None:
         names.role(text)
 
 
+@pytest.mark.parametrize(
+    "text", ["", "a\0b", "x" * 4001, "a/" + "x" * 256, "\u00e9" * 128, "\ud800", "a\nb", "\x1b", b"x", None, 3]
+)
+def test_paths_refused(text: object) -> None:
+    with pytest.raises(RegistryError, match="cannot be a path"):
+        names.path(text)
+
+
+@pytest.mark.parametrize("text", ["a", "/x/y z.json", "../up", "caf\u00e9/\u00fc"])
+def test_paths(text: str) -> None:
+    assert str(names.path(text)) == text
+
+
 @pytest.mark.parametrize("text", ["0" * 63, "0" * 65, "A" * 64, "../" + "0" * 61, "0" * 63 + "\n", None])
 def test_digests_refused(text: object) -> None:
     with pytest.raises(RegistryError):
