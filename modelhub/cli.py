@@ -101,6 +101,7 @@ def _reading(command: Callable[..., None]) -> Callable[..., None]:
     """The options of every command that reads a model."""
     path = click.Path(path_type=Path)
     for option in (
+        click.option("--tie", help="Where a value equal to a cut goes, for TMVA: reader (default), training, >= or >."),
         click.option("--trust", is_flag=True, help="The file may run code: you vouch for where it comes from."),
         click.option("--weights", type=path, help="Second file of formats that come in two (Keras JSON + HDF5)."),
         click.option("--interface", type=path, help="Names, scales, labels: our record or an lwtnn variables file."),
@@ -132,6 +133,7 @@ def convert(
     interface: Path | None,
     weights: Path | None,
     trust: bool,
+    tie: str | None,
     report_path: Path | None,
     as_json: bool,
     check: bool,
@@ -162,7 +164,7 @@ def convert(
             source_format=source_format,
             target_format=target_format,
             interface=interface,
-            read_options=ReadOptions(weights=weights, trust=trust),
+            read_options=ReadOptions(weights=weights, trust=trust, tie=tie),
             write_options=WriteOptions(**writing),
             check=check,
             require_check=require_check,
@@ -194,6 +196,7 @@ def check(
     interface: Path | None,
     weights: Path | None,
     trust: bool,
+    tie: str | None,
     seed: int | None,
     report_path: Path | None,
     as_json: bool,
@@ -216,7 +219,7 @@ def check(
         source_format=source_format,
         target_format=target_format,
         interface=interface,
-        options=ReadOptions(weights=weights, trust=trust),
+        options=ReadOptions(weights=weights, trust=trust, tie=tie),
         seed=SEED if seed is None else seed,
         progress=progress,
     )
@@ -251,6 +254,7 @@ def inspect(
     interface: Path | None,
     weights: Path | None,
     trust: bool,
+    tie: str | None,
     as_json: bool,
 ) -> None:
     r"""Show what is in a model file: layers, shapes, parameters, inputs and outputs.
@@ -261,7 +265,9 @@ def inspect(
     """
     from modelhub.inspection import inspect as run
 
-    found = run(source, format=source_format, interface=interface, options=ReadOptions(weights=weights, trust=trust))
+    found = run(
+        source, format=source_format, interface=interface, options=ReadOptions(weights=weights, trust=trust, tie=tie)
+    )
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1))
     else:

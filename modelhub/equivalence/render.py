@@ -59,7 +59,7 @@ def show(report: Report) -> None:
         ("tolerance there", "right"),
         ("verdict", "left"),
     ):
-        legs.add_column(column, justify=justify, no_wrap=column == "leg")  # type: ignore[arg-type]
+        legs.add_column(column, justify=justify, no_wrap=column in ("leg", "verdict"))  # type: ignore[arg-type]
     for leg in report.legs:
         legs.add_row(*_leg_row(leg))
     console.print(legs)
