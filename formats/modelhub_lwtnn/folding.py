@@ -80,7 +80,7 @@ def _without_last(draft: Draft) -> Draft:
             (number,) = draft.steps[number].sources
         if number not in lasts:
             step = draft.steps[number]
-            same = Conv1d(np.eye(step.width)[:, :, None], np.zeros(step.width), "valid", 1, LINEAR)
+            same = Conv1d(np.eye(step.width)[:, :, None], np.zeros(step.width), "causal", 1, LINEAR)
             made = Step("sequence", (place[number],), step.width, step.origin, same, step.length)
             lasts[number] = place[number] if step.kind == "sequence" else result.add(made)
         for above in reversed(chain):

@@ -57,14 +57,14 @@ def _padding(kernel: Array, dilation: int, before: int, after: int) -> tuple[Arr
     kernel is widened by zeros until its middle is the present step.
     """
     field = (kernel.shape[2] - 1) * dilation
-    if (before, after) == (0, 0):
+    if (before, after) == (0, 0) and field:
         return kernel, "valid", dilation
     if before + after != field:
         raise Refusal(
             f"pads {before} steps before and {after} after; lwtnn pads not at all, or as many as keep the length "
             f"({field}). Write ONNX."
         )
-    if after == 0:
+    if after == 0:  # of one step, too: unlike `valid` it takes a sequence without steps
         return kernel, "causal", dilation
     if before == after:
         return kernel, "same", dilation
