@@ -51,7 +51,6 @@ RULE_BOOKS = (
 )
 """The files whose functions are in `RULES` once they are imported."""
 
-
 NUMBERS = frozenset({*FLOATS, *INTS, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 OLDEST = 13
@@ -86,14 +85,15 @@ class Walk:
 
     def run(self) -> list[str]:
         """Fill the draft; what was refused."""
-        for value, record in zip(self.graph.inputs, self.interface.inputs, strict=True):
-            self._guard(f"input {safe_text(record.name)}", partial(self._input, value, record))
+        tensors = {value.name: value for value in (*self.graph.inputs, *self.graph.outputs)}
+        for record in self.interface.inputs:
+            self._guard(f"input {safe_text(record.name)}", partial(self._input, tensors[record.tensor], record))
         self.live = self._live()
         for node in self.graph:
             if node in self.live:
                 self._node(node)
-        for value, output in zip(self.graph.outputs, self.interface.outputs, strict=True):
-            self._guard(f"output {safe_text(output.name)}", partial(self._output, value, output))
+        for output in self.interface.outputs:
+            self._guard(f"output {safe_text(output.name)}", partial(self._output, tensors[output.tensor], output))
         return list(dict.fromkeys(self.reasons))  # one layer may hold several equal nodes
 
     def _guard(self, who: str, action: Callable[[], None]) -> None:

@@ -123,12 +123,17 @@ def agree(
     *,
     form: str | None = None,
     precision: str = "float64",
+    reverse: bool = False,
     **how: Any,
 ) -> dict[str, Any]:
-    """Write `model`, run file and graph on the same events, and demand the same numbers. Returns the JSON."""
+    """Write `model`, run file and graph on the same events, and demand the same numbers. Returns the JSON.
+
+    `reverse` says that the record lists the outputs backwards.
+    """
     data = written(model, path, form)
     arrays = events(model, **how)
-    for told, computed in zip(referee(model, arrays, precision), answer(path, model, arrays), strict=True):
+    results = referee(model, arrays, precision)
+    for told, computed in zip(results[::-1] if reverse else results, answer(path, model, arrays), strict=True):
         assert told.size
         np.testing.assert_allclose(computed.reshape(told.shape), told, rtol=tolerance, atol=tolerance)
     return data

@@ -159,6 +159,16 @@ def test_an_input_nobody_reads_stays(tmp_path) -> None:
     assert [group["name"] for group in data["inputs"]] == ["spectator", "x"]
 
 
+def test_records_in_another_order_than_the_graph(tmp_path) -> None:
+    b = Net()
+    joined = b.op("Concat", b.vector(4, "a"), b.vector(4, "b"), axis=1)
+    model = b.done(b.dense(joined, 8, 2), b.dense(b.op("Tanh", joined), 8, 2))
+    told = Interface.of(model)
+    Interface(told.inputs[::-1], told.outputs[::-1]).store(model)
+    data = agree(model, tmp_path / "net.json", reverse=True)
+    assert [group["name"] for group in data["inputs"]] == ["b", "a"]
+
+
 def test_integers_are_integers_and_no_number_is_lost(tmp_path) -> None:
     data = written(float32_net(*FEATURES), tmp_path / "net.json")
     for node in data["nodes"]:
