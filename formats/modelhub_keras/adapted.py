@@ -16,6 +16,7 @@ from modelhub.errors import Inconclusive
 from modelhub_keras.archive import KerasFile
 from modelhub_keras.config import Layer, Network, Ref, flat, parse_layer
 from modelhub_keras.rewriting import rewritten
+from modelhub_keras.tensorflow_operations import KINDS, as_operation
 from modelhub_keras.weights import NamedWeights, Weights
 
 __all__ = ["rebuild"]
@@ -49,7 +50,7 @@ class _Rebuilder:
             if layer.kind == "InputLayer":
                 values[name, number] = [self._input(layer, free)]
                 continue
-            if layer.operation:
+            if layer.operation or layer.kind in KINDS:
                 args, kwargs = (_filled(item, values) for item in (call.args, call.kwargs))
                 values[name, number] = [self._operation(layer, args, kwargs)]
                 continue
@@ -73,12 +74,17 @@ class _Rebuilder:
         )
 
     def _operation(self, layer: Layer, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        if layer.kind == "GetItem":
-            key = args[1]
-            return args[0][tuple(key) if isinstance(key, list) else key]
-        name = re.sub(r"(?<!^)(?=[A-Z])", "_", layer.kind).lower()
-        options = {key: value for key, value in layer.config.items() if key not in ("name", "dtype")}
-        return getattr(self.keras.ops, name)(*args, **options, **kwargs)
+        kind, options = layer.kind, {key: value for key, value in layer.config.items() if key != "name"}
+        if kind in KINDS:
+            kind, args, kwargs = as_operation(layer, args, kwargs)
+            options = {}
+        if kind == "GetItem":
+            return args[0][tuple(args[1]) if isinstance(args[1], list) else args[1]]
+        options |= kwargs
+        if str(options.get("dtype")).startswith("float"):
+            options["dtype"] = self.precision
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", kind).lower()
+        return getattr(self.keras.ops, name)(*args, **options)
 
     def _layer(self, layer: Layer) -> Any:
         if layer.network is not None:
@@ -95,6 +101,8 @@ class _Rebuilder:
         for key in ("activation", "recurrent_activation"):
             if key in options:
                 options[key] = self._activation(options[key])
+        if layer.kind == "BatchNormalization" and isinstance(options.get("axis"), list):
+            (options["axis"],) = options["axis"]
         if layer.kind == "GRU":
             options["reset_after"] = layer.config.get("reset_after", False) is True
         return kind(**options, name=layer.name, dtype=self.precision)
@@ -117,6 +125,8 @@ class _Rebuilder:
                     arrays[0] = np.flip(arrays[0], axis=tuple(range(arrays[0].ndim - 2)))
                 if arrays:
                     self.made[id(layer)].set_weights(arrays)
+                if hasattr(self.made[id(layer)], "finalize_state"):
+                    self.made[id(layer)].finalize_state()  # Normalization keeps what it divides by
 
 
 def _of_training(key: str) -> bool:

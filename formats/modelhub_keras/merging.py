@@ -12,7 +12,7 @@ import onnx_ir as ir
 from modelhub.errors import safe_text
 from modelhub_keras.step import Dim, Step, Tensor, layer
 
-__all__ = ["broadcast", "concatenate"]
+__all__ = ["OR_SINCE", "broadcast", "concatenate"]
 
 OR_SINCE = (3, 4)
 """Until then Keras joined masks by AND, passing over unmasked inputs; since by OR, where one of those frees all."""
@@ -37,6 +37,7 @@ def _levelled(step: Step, xs: Sequence[Tensor]) -> list[Tensor]:
 def _joined_mask(step: Step, xs: Sequence[Tensor]) -> ir.Value | None:
     """The mask of tensors joined element by element, or along their last axis."""
     given = list(dict.fromkeys(x.mask for x in xs if x.mask is not None))
+    step.walk.joins_masks = step.walk.joins_masks or bool(given)
     if step.version >= OR_SINCE:
         if not given or any(x.mask is None for x in xs):
             return None

@@ -36,7 +36,7 @@ from modelhub_keras.weights import Weights
 if TYPE_CHECKING:
     from modelhub.protocols import ReadOptions
 
-__all__ = ["Walk", "free_inputs", "read"]
+__all__ = ["Walk", "read", "survey"]
 
 
 def read(path: Path, options: ReadOptions) -> ir.Model:
@@ -51,10 +51,10 @@ def read(path: Path, options: ReadOptions) -> ir.Model:
     return model
 
 
-def free_inputs(file: KerasFile) -> frozenset[str]:
-    """The sequence inputs of fixed length whose number of steps no layer needs."""
+def survey(file: KerasFile) -> tuple[frozenset[str], bool]:
+    """The sequence inputs of fixed length whose steps no layer counts, and whether any layer joins masked tensors."""
     _, walk = _walked(file)
-    return walk.fixable - walk.fixed
+    return walk.fixable - walk.fixed, walk.joins_masks
 
 
 def _walked(file: KerasFile) -> tuple[ir.Model, Walk]:
@@ -123,6 +123,7 @@ class Walk:
         self.fixed = fixed
         self.fixable: frozenset[str] = frozenset()
         self.notices: list[str] = []
+        self.joins_masks = False
 
     def model(self) -> ir.Model:
         """The graph with its interface record."""

@@ -26,7 +26,8 @@ from modelhub.errors import Inconclusive, ModelhubError, UnreadableFile, safe_te
 from modelhub_keras import BACKENDS
 from modelhub_keras.adapted import rebuild
 from modelhub_keras.archive import KerasFile, architecture, open_file
-from modelhub_keras.reader import free_inputs
+from modelhub_keras.merging import OR_SINCE
+from modelhub_keras.reader import survey
 from modelhub_keras.rewriting import rewritten
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def load(path: Path, interface: Interface, precision: str, options: ReadOptions)
     """The model in `path` as Keras runs it. Raises `Inconclusive` where Keras cannot."""
     try:
         with open_file(path, options.weights) as file:
-            free = free_inputs(file)
-            model, library, name = _model(path, file, precision, free, options)
+            free, joins_masks = survey(file)
+            model, library, name = _model(path, file, precision, free, joins_masks, options)
     except UnreadableFile:
         raise
     except ModelhubError as error:
@@ -80,7 +81,7 @@ class KerasEngine:
 
 
 def _model(
-    path: Path, file: KerasFile, precision: str, free: frozenset[str], options: ReadOptions
+    path: Path, file: KerasFile, precision: str, free: frozenset[str], joins_masks: bool, options: ReadOptions
 ) -> tuple[Any, Any, str]:
     """The model, the library that runs it, and what to call the engine.
 
@@ -94,6 +95,9 @@ def _model(
             return _loaded(library, path, precision, free, options), library, "tf_keras"
         except Exception as error:
             problems.append(f"tf_keras: {_first_line(error)}")
+    if joins_masks and file.version < OR_SINCE:
+        problems.append("Keras joins masks otherwise since 3.4")
+        raise Inconclusive(f"{path}: Keras cannot run this file ({'; '.join(problems)})")
     library = _keras()
     reason = _changed_meaning(file)
     if reason is None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from modelhub.errors import safe_text
+from modelhub.errors import Unsupported, safe_text
 from modelhub_keras import operations
+from modelhub_keras.config import Layer
 from modelhub_keras.step import Step, Tensor
 
-__all__ = ["FUNCTIONS", "KINDS", "apply"]
+__all__ = ["FUNCTIONS", "KINDS", "apply", "as_operation"]
 
 KINDS = ("TFOpLambda", "SlicingOpLambda")
 
@@ -58,29 +59,35 @@ SECOND = ("y", "b")
 """What the second operand is called, which comes as a named argument."""
 
 
-def apply(step: Step, args: list[Any]) -> list[Tensor]:
-    """One call of one TensorFlow function."""
-    function = step.options.get("function")
+def as_operation(layer: Layer, args: list[Any], kwargs: dict[str, Any]) -> tuple[str, list[Any], dict[str, Any]]:
+    """One call of a TensorFlow function as Keras 3 would write it: class, arguments, named arguments."""
+    function = layer.config.get("function")
     if function not in FUNCTIONS:
-        step.refuse(f"calls TensorFlow's {safe_text(function)}, which is not read")
-    unset = (None, False)
-    kwargs = {k: v for k, v in step.kwargs.items() if k != "name" and not any(v is nothing for nothing in unset)}
+        raise Unsupported(f"{layer.where}: calls TensorFlow's {safe_text(function)}, which is not read")
+    named = {key: value for key, value in kwargs.items() if key != "name" and value is not None and value is not False}
     if function == "__operators__.getitem":
-        args = [*args, [_key(step, part) for part in kwargs.pop("slice_spec", [])]]
-    args = [*args, *(kwargs.pop(name) for name in SECOND if name in kwargs)]
+        keys = named.pop("slice_spec", [])
+        args = [*args, [_key(layer, part) for part in keys] if isinstance(keys, list) else keys]
     if function == "reshape":
-        args = [*args, kwargs.pop("shape", None)]
-    kind = FUNCTIONS[function]
+        args = [*args, named.pop("shape", None)]
+    if "perm" in named:
+        named["axes"] = named.pop("perm")
+    return FUNCTIONS[function], [*args, *(named.pop(name) for name in SECOND if name in named)], named
+
+
+def apply(step: Step, args: list[Any]) -> list[Tensor]:
+    """The same in the graph."""
+    kind, args, kwargs = as_operation(step.layer, args, step.kwargs)
     told = Step(step.walk, replace(step.layer, kind=kind, config={}), step.all_weights, kwargs)
     return operations.apply(told, args)
 
 
-def _key(step: Step, part: Any) -> Any:
+def _key(layer: Layer, part: Any) -> Any:
     """One index of `slice_spec` (Keras 2: layers/core/tf_op_layer.py, _slice_to_dict)."""
-    if isinstance(part, dict):
-        if part.get("class_name") == "__ellipsis__":
-            return ...
-        if set(part) <= {"start", "stop", "step"}:
-            return slice(part.get("start"), part.get("stop"), part.get("step"))
-        step.refuse(f"indexes with {safe_text(part)}")
-    return part
+    if not isinstance(part, dict):
+        return part
+    if part.get("class_name") == "__ellipsis__":
+        return ...
+    if not set(part) <= {"start", "stop", "step"}:
+        raise Unsupported(f"{layer.where}: indexes with {safe_text(part)}")
+    return slice(part.get("start"), part.get("stop"), part.get("step"))

@@ -23,6 +23,8 @@ SHIPPED = {
     "tagger": ("model.keras", None),
     "classifier": ("model.h5", None),
     "deep_set": ("architecture.json", "model.weights.h5"),
+    "keras2_wiring": ("model.h5", None),
+    "keras2_masks": ("architecture.json", "weights.h5"),
 }
 
 
