@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelhub.errors import Unsupported, UsageError, notice, safe_text
+from modelhub.errors import Unsupported, UsageError, safe_text
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -31,9 +29,7 @@ def from_module(module: Any, example: Any, dynamic: Any = None) -> ir.Model:
     """
     import torch
 
-    from modelhub_torch import reader
-    from modelhub_torch.archive import Hopeless
-    from modelhub_torch.fallback import exported, quiet
+    from modelhub_torch.fallback import quiet, translate
 
     if not isinstance(module, torch.nn.Module):
         raise UsageError(f"from_module takes a torch.nn.Module, not {type(module).__name__}")
@@ -42,18 +38,7 @@ def from_module(module: Any, example: Any, dynamic: Any = None) -> ir.Model:
         args, kwargs = _doubled((args, kwargs))
     with _inference(module), quiet():
         program = _export(module, args, kwargs, dynamic)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{type(module).__name__}.pt2"
-        with quiet():
-            torch.export.save(program, path)
-        try:
-            return reader.read(path)
-        except Hopeless:
-            raise
-        except Unsupported as refusal:
-            reasons = "; ".join(refusal.reasons) or refusal.what
-            notice(f"{type(module).__name__}: {safe_text(reasons, 300)}; torch's own exporter translates it")
-    return exported(program, type(module).__name__)
+    return translate(program, type(module).__name__)
 
 
 def _arguments(module: Any, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -14,7 +14,7 @@ from modelhub_torch.operators_reduce import reduce
 from modelhub_torch.operators_shape import LARGEST
 from modelhub_torch.sizes import Size, add, floordiv
 from modelhub_torch.translate import Tensor, Translation, aten
-from modelhub_torch.views import transpose
+from modelhub_torch.views import reshape, resolve, transpose
 
 # Matrix products
 
@@ -183,6 +183,58 @@ def rms_norm(t: Translation, c: Call) -> Tensor:
     root = t.op("Sqrt", root, shape=root.shape)
     result = binary(t, "Div", x, root, x.dtype)
     return result if weight is None else binary(t, "Mul", result, weight, x.dtype)
+
+
+@aten("instance_norm.default")
+def instance_norm(t: Translation, c: Call) -> Tensor:
+    """Each channel of each event by its own mean and variance, then · weight + bias."""
+    x, weight, bias = c.tensor("input"), c.optional("weight"), c.optional("bias")
+    for name in ("running_mean", "running_var", "momentum"):
+        c.get(name)
+    if not c.flag("use_input_stats", default=True):
+        raise c.refuse("running statistics are not known here")
+    return _instance_norm(t, c, x, weight, bias)
+
+
+def _instance_norm(t: Translation, c: Call, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    channels = x.shape[1]
+    if not isinstance(channels, int) or not 0 < channels <= LARGEST:
+        raise c.refuse("the number of channels must be fixed")
+    like = t.constant(np.zeros((), x.dtype))
+    scale, shift = _or_constant(t, weight, channels, 1, like), _or_constant(t, bias, channels, 0, like)
+    return t.op("InstanceNormalization", x, scale, shift, shape=x.shape, epsilon=c.number("eps", 1e-5))
+
+
+@aten("group_norm.default")
+def group_norm(t: Translation, c: Call) -> Tensor:
+    """Groups of channels of each event by their own mean and variance, then · weight + bias per channel."""
+    x, groups = c.tensor("input"), c.integer("num_groups")
+    rest = (1,) * (x.rank - 2)
+    grouped = reshape(t, x, resolve(t, x.shape, (x.shape[0], groups, -1)))
+    y = reshape(t, _instance_norm(t, c, grouped, None, None), x.shape)
+    for op_type, factor in (("Mul", c.optional("weight")), ("Add", c.optional("bias"))):
+        if factor is not None:
+            y = binary(t, op_type, y, reshape(t, factor, (factor.shape[0], *rest)), y.dtype)
+    return y
+
+
+@aten("_weight_norm.default")
+def weight_norm(t: Translation, c: Call) -> Tensor:
+    """A weight of given directions v and lengths g: v · g / |v|, computed ahead in double precision."""
+    v, g, dim = c.tensor("v"), c.tensor("g"), c.integer("dim", 0)
+    if v.array is None or g.array is None:
+        raise c.refuse("its parts are computed in the graph; only stored weights are known")
+    exact = v.array.astype(np.float64)
+    axes = tuple(a for a in range(v.rank) if a != dim % v.rank or dim == -1)
+    exact = exact * (g.array.astype(np.float64) / np.sqrt((exact * exact).sum(axes, keepdims=True)))
+    return t.cast(t.constant(exact, "weight"), v.dtype)
+
+
+@aten("outer.default")
+def outer(t: Translation, c: Call) -> Tensor:
+    """Every entry of one vector times every entry of another."""
+    a, b = c.tensor("self"), c.tensor("vec2")
+    return binary(t, "Mul", reshape(t, a, (a.shape[0], 1)), reshape(t, b, (1, b.shape[0])), c.result())
 
 
 # Convolutions and pooling

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -74,6 +75,21 @@ def rsqrt(t: Translation, c: Call) -> Tensor:
     return t.op("Reciprocal", t.op("Sqrt", x, shape=x.shape), shape=x.shape)
 
 
+@aten("log2.default", "log10.default")
+def log_base(t: Translation, c: Call) -> Tensor:
+    """The logarithm to base 2 or 10."""
+    x = t.cast(c.tensor("self"), c.result())
+    return binary(t, "Div", t.op("Log", x, shape=x.shape), math.log(2 if "log2" in c.node.target else 10), x.dtype)
+
+
+@aten("trunc.default")
+def trunc(t: Translation, c: Call) -> Tensor:
+    """The number without what is behind the point."""
+    x = c.tensor("self")
+    size = t.op("Floor", t.op("Abs", x, shape=x.shape), shape=x.shape)
+    return t.op("Mul", t.op("Sign", x, shape=x.shape), size, shape=x.shape)
+
+
 @aten("square.default")
 def square(t: Translation, c: Call) -> Tensor:
     """Gives x · x."""
@@ -84,12 +100,13 @@ def square(t: Translation, c: Call) -> Tensor:
 # Arithmetic of two operands
 
 
-def binary(t: Translation, op_type: str, a: Value, b: Value, dtype: np.dtype[Any], result: Any = None) -> Tensor:
+def binary(
+    t: Translation, op_type: str, a: Value, b: Value, dtype: np.dtype[Any], result: Any = None, **attributes: int
+) -> Tensor:
     """An ONNX operator on two operands brought to `dtype`, with broadcasting."""
     left, right = t.soften(t.operand(a, dtype), t.operand(b, dtype))
-    return t.op(
-        op_type, left, right, shape=t.broadcast(left.shape, right.shape), dtype=dtype if result is None else result
-    )
+    shape = t.broadcast(left.shape, right.shape)
+    return t.op(op_type, left, right, shape=shape, dtype=dtype if result is None else result, **attributes)
 
 
 def _scaled(t: Translation, c: Call, value: Value, dtype: np.dtype[Any]) -> Value:
@@ -158,6 +175,46 @@ def pow_(t: Translation, c: Call) -> Tensor:
     if exponent == 0.5 and isinstance(base, Tensor):
         return t.op("Sqrt", t.cast(base, dtype), shape=base.shape)
     return binary(t, "Pow", base, exponent, dtype)
+
+
+@aten("fmod.Tensor", "fmod.Scalar")
+def fmod(t: Translation, c: Call) -> Tensor:
+    """What is left of self after whole times other, with the sign of self."""
+    return binary(t, "Mod", c.get("self"), c.get("other"), c.result(), fmod=1)
+
+
+@aten("remainder.Tensor", "remainder.Scalar")
+def remainder(t: Translation, c: Call) -> Tensor:
+    """What is left of self after whole times other, with the sign of other."""
+    a, b, dtype = c.get("self"), c.get("other"), c.result()
+    if not np.issubdtype(dtype, np.floating):
+        return binary(t, "Mod", a, b, dtype)
+    rest, zero = binary(t, "Mod", a, b, dtype, fmod=1), t.scalar(0.0, dtype)
+    signs = [binary(t, "Less", value, zero, dtype, BOOL) for value in (rest, t.operand(b, dtype))]
+    foreign = t.op("Xor", *signs, shape=rest.shape)
+    nonzero = t.op("Not", binary(t, "Equal", rest, zero, dtype, BOOL), shape=rest.shape)
+    foreign = t.op("And", foreign, nonzero, shape=rest.shape)
+    return t.op("Where", foreign, binary(t, "Add", rest, b, dtype), rest, shape=rest.shape, dtype=dtype)
+
+
+@aten("atan2.default")
+def atan2(t: Translation, c: Call) -> Tensor:
+    """The angle of the point (other, self): atan(y / x), and half a turn from there where x is negative or -0."""
+    dtype = c.result()
+    y, x = t.operand(c.tensor("self"), dtype), t.operand(c.tensor("other"), dtype)
+    shape, zero = t.broadcast(y.shape, x.shape), t.scalar(0.0, dtype)
+
+    def negative(value: Tensor) -> Tensor:
+        inverse = t.op("Reciprocal", value, shape=value.shape)
+        below = [t.op("Less", v, zero, shape=v.shape, dtype=BOOL) for v in (value, inverse)]
+        return t.op("Or", *below, shape=value.shape)
+
+    slope = t.op("Atan", t.op("Div", y, x, shape=shape), shape=shape)
+    nowhere = [t.op("Equal", value, zero, shape=value.shape, dtype=BOOL) for value in (y, x)]
+    slope = t.op("Where", t.op("And", *nowhere, shape=shape), zero, slope, shape=shape, dtype=dtype)
+    turn = t.op("Where", negative(y), t.scalar(-math.pi, dtype), t.scalar(math.pi, dtype), shape=y.shape, dtype=dtype)
+    turned = t.op("Add", slope, turn, shape=shape)
+    return t.op("Where", negative(x), turned, slope, shape=shape, dtype=dtype)
 
 
 @aten("maximum.default", "max.other")

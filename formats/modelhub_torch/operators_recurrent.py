@@ -113,6 +113,11 @@ def _recurrent(kind: Kind) -> Operator:
         batch_first = c.flag("batch_first")
         if batch_first:
             x = transpose(t, x, (1, 0, 2))
+        if x.value is not None and x.value.producer() is None:
+            t.remarks.append(
+                f"{c.node.layer or c.node.name} takes steps on the first axis of {x.value.name}, events on the second, "
+                "but events should come first: build it with batch_first=True, or turn the input in forward()"
+            )
         t.mixes(x.shape[0])
         given = c.tensors("hx") if kind.states > 1 else [c.tensor("hx")]
         starts = _starts(t, c, given, x.shape[1])

@@ -252,44 +252,6 @@ def select(t: Translation, c: Call) -> Tensor:
     return view_of(x, t.op("Gather", x, place, shape=shape, axis=axis))
 
 
-@aten("index_select.default")
-def index_select(t: Translation, c: Call) -> Tensor:
-    """The entries with the given numbers along an axis."""
-    x, index = c.tensor("self"), c.tensor("index")
-    return gather(t, x, index, t.axis(x.shape, c.integer("dim")))
-
-
-def gather(t: Translation, x: Tensor, index: Tensor, axis: int) -> Tensor:
-    """Entries of `x` by number along an axis, which the axes of `index` replace."""
-    t.mixes(x.shape[axis])
-    t.counts(x.shape[axis])
-    return t.op("Gather", x, index, shape=(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]), axis=axis)
-
-
-@aten("index.Tensor")
-def index_(t: Translation, c: Call) -> Tensor:
-    """Advanced indexing with one tensor of integers; more, or masks, are not known."""
-    x, indices = c.tensor("self"), c.get("indices")
-    given = [(a, i) for a, i in enumerate(indices if isinstance(indices, list) else []) if i is not None]
-    axis, index = given[0] if len(given) == 1 else (0, None)
-    if not isinstance(index, Tensor) or index.dtype != INT64:
-        raise c.refuse("indexing with a mask or with several tensors is not known")
-    return gather(t, x, index, axis)
-
-
-@aten("gather.default")
-def gather_elements(t: Translation, c: Call) -> Tensor:
-    """Entries picked along an axis, each by its own index."""
-    x, index = c.tensor("self"), c.tensor("index")
-    c.get("sparse_grad")
-    axis = t.axis(x.shape, c.integer("dim"))
-    t.mixes(x.shape[axis], index.shape[axis])
-    t.counts(x.shape[axis])
-    if any(a != b for k, (a, b) in enumerate(zip(x.shape, index.shape, strict=True)) if k != axis):
-        raise c.refuse("an index narrower than the tensor is not known")
-    return t.op("GatherElements", x, index, shape=index.shape, axis=axis)
-
-
 def _pieces(t: Translation, x: Tensor, axis: int, lengths: Sequence[int]) -> list[Tensor]:
     if len(lengths) == 1:
         return [view_of(x, x)]
@@ -377,6 +339,24 @@ def stack(t: Translation, c: Call) -> Tensor:
         t.op("Unsqueeze", t.cast(p, c.result()), t.b.ints(axis), shape=(*shape[:axis], 1, *shape[axis:])) for p in parts
     ]
     return t.op("Concat", *rows, shape=(*shape[:axis], len(parts), *shape[axis:]), axis=axis)
+
+
+@aten("roll.default")
+def roll(t: Translation, c: Call) -> Tensor:
+    """Entries moved along axes; what falls off the end comes back at the start."""
+    x = c.tensor("self")
+    if not c.has("dims"):
+        raise c.refuse("it needs an axis")
+    for shift, dim in zip(c.integers("shifts"), c.integers("dims"), strict=True):
+        axis = t.axis(x.shape, dim)
+        size = x.shape[axis]
+        t.mixes(size)
+        if not isinstance(size, int):
+            raise c.refuse("moving entries along an axis of dynamic size is not known")
+        cut = size - shift % size if size else 0
+        if cut % max(size, 1):
+            x = t.op("Concat", take(t, x, axis, cut, END), take(t, x, axis, 0, cut), shape=x.shape, axis=axis)
+    return x
 
 
 @aten("flip.default")

@@ -17,6 +17,7 @@ from modelhub.errors import UnreadableFile, Unsupported, notice, safe_text
 from modelhub_torch import (  # noqa: F401  (filling the table)
     operators_activations,
     operators_create,
+    operators_index,
     operators_layers,
     operators_pointwise,
     operators_recurrent,
@@ -62,6 +63,8 @@ def translate(archive: Pt2, program: Program) -> tuple[ir.Model, frozenset[str]]
         except Clash as clash:
             reason = clash
             continue
+        for remark in attempt.t.remarks:
+            notice(f"{archive.path.name}: {safe_text(remark, 300)}")
         if attempt.t.mixed:
             notice(f"{archive.path.name} combines different events: its answers depend on which are asked together")
         return model, free
@@ -98,7 +101,11 @@ def unknown(program: Program) -> list[str]:
     for node in program.nodes:
         if _operator(node.target) is None:
             count[node.target] = count.get(node.target, 0) + 1
-    return [f"{safe_text(target)} ({times}x)" for target, times in count.items()]
+    hint = "; run_decompositions() on the exported program dissolves most of this kind"
+    return [
+        f"{safe_text(target)} ({times}x){hint if target.startswith('torch.ops.higher_order.') else ''}"
+        for target, times in count.items()
+    ]
 
 
 def _operator(target: str) -> tuple[Operator, bool] | None:

@@ -87,6 +87,7 @@ def clean(archive: Pt2, program: Program) -> io.BytesIO:
     for node in module["graph"]["nodes"]:
         node["metadata"] = {}
     _check_expressions(data, str(archive.path))
+    _on_cpu(data)
     copy = io.BytesIO()
     with zipfile.ZipFile(copy, "w") as target:
         target.writestr("model/archive_format", "pt2")
@@ -95,7 +96,8 @@ def clean(archive: Pt2, program: Program) -> io.BytesIO:
         target.writestr("model/.data/version", "6\n")
         target.writestr("model/models/model.json", json.dumps(data))
         for name, content in archive.members().items():
-            target.writestr(_renamed(archive, name), content)
+            new = _renamed(archive, name)
+            target.writestr(new, json.dumps(_on_cpu(json.loads(content))) if new.endswith(".json") else content)
         target.writestr("model/data/sample_inputs/model.pt", b"")
     copy.seek(0)
     return copy
@@ -124,6 +126,18 @@ def _check_expressions(item: Any, where: str) -> None:
             todo += item.values()
         elif isinstance(item, list):
             todo += item
+
+
+def _on_cpu(item: Any) -> Any:
+    """Every device named in `item` made the CPU, in place: weights are raw bytes, wherever they were trained."""
+    todo = [item]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, dict) and part.keys() == {"type", "index"} and isinstance(part["type"], str):
+            part.update(type="cpu", index=None)
+        elif isinstance(part, (dict, list)):
+            todo += part.values() if isinstance(part, dict) else part
+    return item
 
 
 def _convert(program: Any, dtype: Any) -> None:
@@ -203,7 +217,8 @@ class TorchEngine:
         import torch
         from torch.utils import _pytree as pytree
 
-        tensors = iter([torch.from_numpy(np.ascontiguousarray(array)) for array in inputs])
+        plain = [a.astype(self.precision) if a.dtype.name == "bfloat16" else a for a in inputs]
+        tensors = iter([torch.from_numpy(np.ascontiguousarray(array)) for array in plain])
         leaves = [next(tensors) if slot is None else slot.value for slot in self._slots()]
         args, kwargs = pytree.tree_unflatten(leaves, self._exported.call_spec.in_spec)
         before = torch.get_default_dtype()

@@ -104,6 +104,8 @@ class Translation:
         """The input and axis that each symbol is the size of."""
         self.merged: dict[str, Shape] = {}
         """The factors, slowest first, of every axis that a reshape merged from several (`views`), by its symbol."""
+        self.remarks: list[str] = []
+        """What the user should know about this translation."""
         self.mixed = False
         """Whether an operator combines different events, which a file with dynamic axes may do."""
         self._singles: dict[Size, ir.Value] = {}

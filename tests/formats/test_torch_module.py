@@ -108,13 +108,16 @@ class Unknown(nn.Module):
         return torch.cdist(x.unsqueeze(0), x.unsqueeze(0) * 2).squeeze(0) + torch.special.sinc(x).sum()
 
 
-class Sinc(nn.Module):
+class Sampled(nn.Module):
+    """Samples an image at places, which torch's exporter knows and our table does not."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.dense = nn.Linear(4, 3)
+        self.dense = nn.Linear(4, 4)
 
     def forward(self, x):
-        return self.dense(torch.remainder(x, 0.7))
+        image = self.dense(x).view(-1, 1, 2, 2)
+        return nn.functional.grid_sample(image, image.tanh().view(-1, 1, 2, 2), align_corners=False)
 
 
 def test_unknown_operators_are_named_all_at_once(tmp_path: Path) -> None:
@@ -131,20 +134,44 @@ def test_unknown_operators_are_named_all_at_once(tmp_path: Path) -> None:
 def test_with_trust_torch_translates_and_says_so(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     torch.manual_seed(0)
-    module = Sinc()
+    module = Sampled()
     path = export(module, (torch.randn(3, 4),), tmp_path / "net.pt2")
-    with pytest.raises(Unsupported, match="remainder"):
+    with pytest.raises(Unsupported, match="grid_sampler"):
         Importer().read(path, ReadOptions())
-    with pytest.warns(Notice, match="remainder.*torch's own exporter"):
+    with pytest.warns(Notice, match="grid_sampler.*torch's own exporter"), pytest.warns(Notice, match="may run code"):
         model = Importer().read(path, ReadOptions(trust=True))
     agrees(module, model, [(torch.randn(n, 4),) for n in (2, 5)], exact=False)
     assert not any(node.metadata_props for node in model.graph)
+    assert ([str(d) for d in model.graph.inputs[0].shape], model.graph.outputs[0].name) == (["N", "4"], "output")
 
 
 def test_a_module_falls_back_without_being_asked() -> None:
     pytest.importorskip("onnxscript")
     torch.manual_seed(0)
-    module = Sinc()
+    module = Sampled()
     with pytest.warns(Notice, match="torch's own exporter"):
         model = from_module(module, torch.randn(3, 4))
     agrees(module, model, [(torch.randn(n, 4),) for n in (2, 5)], exact=False)
+
+
+class Written(nn.Module):
+    """Writes into part of a tensor, and switches gradients off: our reader needs the decomposed program."""
+
+    def forward(self, x):
+        y = x.clone()
+        y[:, 0] = 0
+        y[:, 1:3] *= 2
+        with torch.no_grad():
+            z = torch.tanh(y)
+        return y, z
+
+
+def test_what_only_core_aten_says_plainly_is_decomposed(tmp_path: Path) -> None:
+    module = Written()
+    path = export(module, (torch.randn(3, 4),), tmp_path / "net.pt2")
+    with pytest.raises(Unsupported, match="run_decompositions"):
+        Importer().read(path, ReadOptions())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Notice)
+        model = from_module(module, torch.randn(3, 4))
+    agrees(module, model, [(torch.randn(n, 4),) for n in (1, 5)])

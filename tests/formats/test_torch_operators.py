@@ -47,6 +47,7 @@ def rough_activations(x):
     return (
         F.gelu(x), F.gelu(x, approximate="tanh"), F.softplus(x), F.softplus(x * 30, 0.7, 10), F.softsign(x), F.mish(x),
         F.logsigmoid(x), F.prelu(x, torch.tensor([0.3])), torch.erf(x), x.tan(), x.sinh(), x.cosh(), x.atan(),
+        torch.atan2(x, x.flip(1)), torch.atan2(x.ceil() * 0.0, x.floor()), torch.atan2(x.floor(), x * 0.0),
     )  # fmt: skip
 
 
@@ -58,6 +59,8 @@ def arithmetic(x):
         torch.add(x, x.exp(), alpha=0.3), torch.sub(x, 0.1, alpha=0.3), torch.rsub(x, 1.1), x / 3, (x / 0.3) * 0.7,
         x.floor_divide(0.3), torch.div(x, 0.7, rounding_mode="trunc"), x.square(), x.sin(), x.cos(), x.floor(),
         x.ceil(), x.sign(), x.round(), x * x.shape[0] / (x.shape[0] + 1), x * (x.shape[1] ** 0.5), x / x.shape[0],
+        torch.remainder(x, 0.7), torch.remainder(x, -x.exp()), torch.fmod(x, 0.7), (x * 9).trunc(),
+        x.abs().log2(), x.abs().log10(),
     )  # fmt: skip
 
 
@@ -111,6 +114,19 @@ def products(x):
     )  # fmt: skip
 
 
+def indices(x):
+    rows = torch.arange(x.shape[0])
+    place = (x > 0).sum(1)
+    return (
+        x[rows, place - 1], x.view(-1, 2, 3)[rows, place % 2], torch.zeros_like(x).scatter_add(1, (x > 0).long(), x),
+        torch.zeros(x.shape[0], 3, dtype=x.dtype).scatter_add(1, (x > 0).long()[:, :4], x),
+        x.index_add(1, torch.tensor([0, 2, 0]), x[:, :3], alpha=0.3), x.scatter(1, torch.tensor([[1]]), x[:1, :1]),
+        F.one_hot((x > 0).long(), 3), torch.outer(x[:, 0], x[0]), x.roll(2, 1), x.roll((-1, 7), (1, 1)),
+        torch.slice_scatter(x, x[:, :2] * 2, 1, 2, 4), torch.select_scatter(x, x[:, 0], 1, -1),
+        torch.select_scatter(x, x[:, 0] * 2, 1, 3),
+    )  # fmt: skip
+
+
 def written_in_place(x):
     y = x * 2
     y.add_(1).mul_(0.3).clamp_(max=0.5)
@@ -118,7 +134,7 @@ def written_in_place(x):
     return y, z.sub_(0.1)
 
 
-FUNCTIONS = [activations, arithmetic, reductions, shapes, choices, creations, products, written_in_place]
+FUNCTIONS = [activations, arithmetic, reductions, shapes, choices, creations, products, indices, written_in_place]
 
 
 @pytest.mark.parametrize("decompose", [False, True], ids=["training", "core"])
@@ -194,6 +210,27 @@ def test_transformer(tmp_path: Path, decompose: bool) -> None:
     module = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     model = read(export(module, (torch.randn(3, 7, 8),), tmp_path / "net.pt2", decompose=decompose))
     agrees(module, model, [(torch.randn(n, t, 8),) for n, t in ((1, 7), (4, 1), (3, 9))])
+
+
+class Groups(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.group = nn.GroupNorm(2, 4)
+        self.instance = nn.InstanceNorm1d(4, affine=True)
+        self.linear = nn.utils.parametrizations.weight_norm(nn.Linear(6, 3))
+
+    def forward(self, x):
+        return self.group(x), self.instance(x), self.linear(x)
+
+
+def test_group_norms_and_weight_norm(tmp_path: Path) -> None:
+    torch.manual_seed(8)
+    module = Groups()
+    for name, parameter in module.named_parameters():
+        if "original" not in name:
+            nn.init.normal_(parameter, 1)
+    model = read(export(module, (torch.randn(3, 4, 6),), tmp_path / "net.pt2", dynamic=False))
+    agrees(module, model, [(torch.randn(n, 4, 6),) for n in (1, 5)], exact=False)
 
 
 class Attention(nn.Module):

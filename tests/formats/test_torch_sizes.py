@@ -190,6 +190,13 @@ def test_events_stay_where_they_meet(tmp_path: Path) -> None:
     assert "combines different events" in text
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_layer_that_takes_steps_first_is_told_about(tmp_path: Path, dynamic: bool) -> None:
+    _, text = said(export(nn.GRU(6, 4), (torch.randn(5, 3, 6),), tmp_path / "net.pt2", dynamic=dynamic))
+    assert "takes steps on the first axis of input" in text
+    assert "batch_first=True" in text
+
+
 def test_conditions_of_the_export_are_told(tmp_path: Path) -> None:
     class Branch(nn.Module):
         def forward(self, x):
