@@ -145,7 +145,8 @@ def _without_nan(op: Op, forest: Forest, questions: _Questions, x: Record) -> Re
     entrance = op.steps[x.step].entrance
     if entrance is None or x.columns is not None or not op.only_use(0):
         raise Refusal(
-            "routes missing values after other arithmetic; lwtnn replaces NaN at its inputs. "
+            "routes missing values of variables that were computed, chosen or are used elsewhere; lwtnn replaces NaN "
+            "at its inputs, for all. "
             "Give the variables a default with --interface, or write ONNX."
         )
     names = _listed([safe_text(entrance.record.features[feature].name) for feature in routed])
@@ -254,4 +255,4 @@ def _in_order(forest: Forest, questions: _Questions) -> tuple[NDArray[np.int64],
 
 
 def _too_large() -> Refusal:
-    return Refusal(f"would take more than {LARGEST // 1_000_000} million numbers. Use fewer leaves, or write ONNX.")
+    return Refusal(f"would take more than {LARGEST:,} numbers. Use fewer leaves, or write ONNX.")

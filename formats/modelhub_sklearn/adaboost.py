@@ -35,10 +35,10 @@ def decision(e: Estimator, x: Rows) -> Rows:
     members, count = e.parts("estimators_"), len(e.classes)
     if count < 2:
         raise e.refused("a classifier of one class")
-    real = e.attributes.get("algorithm") == "SAMME.R"
+    real = e.choice("algorithm") == "SAMME.R"
     if any(member.classes != e.classes for member in members):
         raise e.refused("a member has not met all classes")
-    weight = np.ones(len(members)) if real else e.array("estimator_weights_")[: len(members)]
+    weight = np.ones(len(members)) if real else e.array("estimator_weights_", None)[: len(members)]
     if len(weight) != len(members) or not weight.sum() > 0:
         raise e.broken("the weights do not fit the members")
     if all(member.name in CLASSIFIERS for member in members):
@@ -53,7 +53,7 @@ def voting_trees(e: Estimator, features: int, weight: NDArray[np.float64]) -> Fo
     members, count = e.parts("estimators_"), len(e.classes)
     trees = grown(e, "estimators_", features)
     pairs = zip(members, trees, strict=True)
-    if e.attributes.get("algorithm") == "SAMME.R":
+    if e.choice("algorithm") == "SAMME.R":
         votes = [_log_votes(member, tree, count) for member, tree in pairs]
     else:
         votes = [_votes(leaf_classes(member, tree, count), count) for member, tree in pairs]
@@ -98,7 +98,7 @@ def classifier(e: Estimator, x: Rows) -> Rows:
 def regressor(e: Estimator, x: Rows) -> Rows:
     """The weighted median: the first prediction in order at which the weights reach half of their sum."""
     members = e.parts("estimators_")
-    weight = e.array("estimator_weights_")[: len(members)]
+    weight = e.array("estimator_weights_", None)[: len(members)]
     if len(weight) != len(members):
         raise e.broken("the weights do not fit the members")
     b, count = x.b, len(members)

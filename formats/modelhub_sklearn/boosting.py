@@ -8,13 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 
 from modelhub.graph.forest import Forest, Link
 from modelhub.graph.forest_onnx import apply_link
 from modelhub_sklearn.estimator import Estimator
-from modelhub_sklearn.table import Rows, apply, converts, side_by_side
+from modelhub_sklearn.table import Rows, converts, side_by_side
 from modelhub_sklearn.trees import grown, margins, planted
 
 __all__ = ["boosted_trees", "both_classes", "linked"]
@@ -73,9 +72,7 @@ def regressor(e: Estimator, x: Rows) -> Rows:
 
 
 def _raw(e: Estimator, x: Rows, outputs: int, slope: float) -> Rows:
-    base, start = _start(e, x, outputs, slope)
-    y = margins(e, replace(boosted_trees(e, x.width, outputs), base=base), x)
-    return y if start is None else y.op("Add", start)
+    return margins(e, replace(boosted_trees(e, x.width, outputs), base=_start(e, outputs, slope)), x)
 
 
 def boosted_trees(e: Estimator, features: int, outputs: int) -> Forest:
@@ -91,29 +88,20 @@ def boosted_trees(e: Estimator, features: int, outputs: int) -> Forest:
     )
 
 
-def _start(e: Estimator, x: Rows, outputs: int, slope: float) -> tuple[NDArray[np.float64], Rows | None]:
-    """What boosting starts from: the same for all rows [outputs], or what another estimator says, as a margin."""
-    start = e.get("init_")
-    if start == "zero":
-        return np.zeros(outputs), None
+def _start(e: Estimator, outputs: int, slope: float) -> NDArray[np.float64]:
+    """What boosting starts from, as margins [outputs]: 0, a constant, or the shares of the classes."""
+    if e.choice("init_") == "zero":
+        return np.zeros(outputs)
     first = e.part("init_")
     classifies = e.name == CLASSIFIER
     if first.name == "sklearn.dummy.DummyRegressor" and not classifies:
-        return np.full(outputs, first.number("constant_")), None
+        return np.full(outputs, first.number("constant_"))
     if first.name == "sklearn.dummy.DummyClassifier" and classifies and first.text("strategy") == "prior":
         prior = np.clip(first.array("class_prior_", len(e.classes)), EPSILON, 1 - EPSILON)
         if outputs == 1:
-            return np.array([np.log(prior[1] / (1 - prior[1])) / slope]), None
-        return np.log(prior / np.exp(np.mean(np.log(prior)))), None
-    rounded = x.b.op("Cast", x.b.op("Cast", x.value, to=ir.DataType.FLOAT.value), to=ir.DataType.DOUBLE.value)
-    rows = Rows(x.b, rounded, x.width)
-    if not classifies:
-        return np.zeros(outputs), apply(first, rows, "predict", "init")
-    p = apply(first, rows, "predict_proba", "init")
-    if p.width != len(e.classes):
-        raise e.broken("the estimator it starts from has other classes")
-    p = (p.column(1) if outputs == 1 else p).op("Max", EPSILON).op("Min", 1 - EPSILON)
-    if outputs == 1:
-        return np.zeros(1), p.op("Div", p.op("Neg").op("Add", 1.0)).op("Log").op("Div", slope)
-    log = p.op("Log")
-    return np.zeros(outputs), log.op("Sub", log.total().op("Div", outputs), width=outputs)
+            return np.array([np.log(prior[1] / (1 - prior[1])) / slope])
+        return np.asarray(np.log(prior) - np.mean(np.log(prior)))
+    raise e.refused(
+        f"it starts from a {first.short}, which scikit-learn fits and computes in float32; only the usual starts "
+        "(init=None and 'zero') are supported"
+    )

@@ -24,23 +24,27 @@ STACKING = "sklearn.ensemble._stacking."
 VOTING = "sklearn.ensemble._voting."
 
 
-def _steps(e: Estimator) -> list[tuple[str, Any]]:
+def _steps(e: Estimator) -> list[tuple[str, Estimator | None]]:
     """Names and steps; what passes its input on is None."""
-    steps = []
+    steps: list[tuple[str, Estimator | None]] = []
     for item in e.items("steps"):
         if not isinstance(item, tuple | list) or len(item) != 2 or not isinstance(item[0], str):
             raise e.broken("a step without a name")
-        steps.append((safe_text(item[0]), None if item[1] in ("passthrough", None) else item[1]))
-        if steps[-1][1] is not None and not isinstance(steps[-1][1], Estimator):
-            raise e.broken(f"the step {steps[-1][0]!r} is not an estimator")
+        name, step = safe_text(item[0]), item[1]
+        if isinstance(step, Estimator):
+            steps.append((name, step))
+        elif step is None or (isinstance(step, str) and step == "passthrough"):
+            steps.append((name, None))
+        else:
+            raise e.broken(f"the step {name!r} is not an estimator")
     if not steps:
         raise e.broken("a pipeline without steps")
     return steps
 
 
 def _last(e: Estimator, method: str) -> bool:
-    last = e.items("steps")[-1][1]
-    return last in ("passthrough", None) if not isinstance(last, Estimator) else offers(last, method)
+    last = _steps(e)[-1][1]
+    return method == "transform" if last is None else offers(last, method)
 
 
 def _through(method: str) -> None:
@@ -67,7 +71,7 @@ def pipeline_back(e: Estimator, x: Rows) -> Rows:
 @converts("transform", UNION)
 def union(e: Estimator, x: Rows) -> Rows:
     """All side by side, each times its weight."""
-    weights = e.attributes.get("transformer_weights") or {}
+    weights = e.get("transformer_weights") if e.has("transformer_weights") else {}
     parts = []
     for item in e.items("transformer_list"):
         if not isinstance(item, tuple | list) or len(item) != 2:
@@ -98,7 +102,7 @@ def _weighted(e: Estimator, part: Rows, weights: Any, name: Any) -> Rows:
 @converts("transform", COLUMNS)
 def column_transformer(e: Estimator, x: Rows) -> Rows:
     """Each transformer on its columns, side by side in the order of the list."""
-    weights = e.attributes.get("transformer_weights") or {}
+    weights = e.get("transformer_weights") if e.has("transformer_weights") else {}
     parts = []
     for item in e.items("transformers_"):
         if not isinstance(item, tuple | list) or len(item) != 3:
@@ -172,7 +176,7 @@ def _mean(e: Estimator, x: Rows, method: str) -> Rows:
     return total
 
 
-@converts("predict_proba", f"{VOTING}VotingClassifier", when=lambda e: e.attributes.get("voting") == "soft")
+@converts("predict_proba", f"{VOTING}VotingClassifier", when=lambda e: e.choice("voting") == "soft")
 def soft_voting(e: Estimator, x: Rows) -> Rows:
     """The weighted mean of probabilities."""
     return _mean(e, x, "predict_proba")
@@ -192,7 +196,7 @@ def _stacked(e: Estimator, x: Rows, classes: int) -> Rows:
         raise e.broken("not one method for every member")
     parts = []
     for member, method, name in zip(members, methods, _member_names(e, len(members)), strict=True):
-        if method not in METHODS:
+        if not isinstance(method, str) or method not in METHODS:
             raise e.broken("an unknown method")
         if method == "predict" and classes:
             with x.b.scope(name):

@@ -49,7 +49,7 @@ def _refuse_rare(e: Estimator) -> None:
 def one_hot(e: Estimator, x: Rows) -> Rows:
     """A column of 0 and 1 for every category that is not dropped; all 0 for an unknown one."""
     _refuse_rare(e)
-    dropped = e.attributes.get("drop_idx_")
+    dropped = e.items("drop_idx_") if e.has("drop_idx_") else None
     parts = []
     if dropped is not None and len(dropped) != x.width:
         raise e.broken("not one category to drop for every column")
@@ -80,7 +80,7 @@ def _code(e: Estimator, x: Rows, table: NDArray[np.float64]) -> Rows:
     code = np.where(known, np.arange(len(table)), 0)
     found = x.number(x.b.op("Equal", x.value, x.b.constant(table, "categories")), len(table))
     result = found.op("Mul", code).total()
-    if e.attributes.get("handle_unknown") == "use_encoded_value":
+    if e.choice("handle_unknown") == "use_encoded_value":
         unknown = e.array("unknown_value", finite=False).reshape(-1)[:1]
     else:
         unknown = np.full(1, np.nan)  # scikit-learn refuses it; a number would pass for a category

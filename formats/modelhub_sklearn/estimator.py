@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from modelhub.errors import UnreadableFile, Unsupported, safe_text
 
 __all__ = ["Estimator", "Name"]
+
+_NUMBER = (bool, int, float)
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,10 @@ class Estimator:
                 value = np.asarray(value)
             except ValueError:
                 raise self.broken(f"{key!r} is not a table of numbers") from None
-        if isinstance(value, bool | int | float):
-            value = np.asarray(value)
+        if isinstance(value, np.ndarray) and value.dtype == object and all(isinstance(v, _NUMBER) for v in value.flat):
+            value = value.astype(np.float64)
+        if isinstance(value, _NUMBER):
+            value = np.asarray(value, np.float64)
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
             raise self.broken(f"{key!r} is not an array of numbers")
         fits = len(shape) == value.ndim and all(
@@ -107,6 +112,11 @@ class Estimator:
         value = self.get(key)
         return value if isinstance(value, str) else str(self._no(key, "a text"))
 
+    def choice(self, key: str) -> str:
+        """A text that chooses among ways; "" for None or nothing, "an object" for what is no text."""
+        value = self.attributes.get(key)
+        return value if isinstance(value, str) else "" if value is None else "an object"
+
     def part(self, key: str) -> Estimator:
         """An estimator inside this one."""
         value = self.get(key)
@@ -136,7 +146,9 @@ class Estimator:
 
     def columns(self, value: Any, key: str, limit: int) -> NDArray[np.int64]:
         """An array, list or range of indices below `limit`."""
-        index = np.asarray(value) if isinstance(value, list | tuple | np.ndarray) else None
+        if isinstance(value, list | tuple):
+            value = np.array(value) if all(isinstance(item, int) for item in value) else None
+        index = value if isinstance(value, np.ndarray) else None
         if index is None or index.ndim != 1 or (index.dtype.kind not in "iu" and index.size):
             raise self.broken(f"{key!r} is not a list of indices")
         if index.size and not 0 <= int(index.min()) <= int(index.max()) < limit:
@@ -152,7 +164,7 @@ class Estimator:
         if not isinstance(value, np.ndarray) or value.ndim != 1 or not value.size:
             raise self.broken("'classes_' is not a list of labels")
         labels: list[Any] = value.tolist()
-        if not all(isinstance(label, str | int | float | bool) for label in labels):
+        if not all(isinstance(label, str) or (isinstance(label, _NUMBER) and isfinite(label)) for label in labels):
             raise self.broken("'classes_' holds a label that is neither a text nor a number")
         return labels
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelhub.graph.forest import Compare, Forest, Link, Sets
+from modelhub.graph.forest_onnx import LARGEST_CATEGORY
 from modelhub_sklearn.boosting import both_classes, linked
 from modelhub_sklearn.estimator import Estimator
 from modelhub_sklearn.table import Rows, converts
@@ -42,7 +43,8 @@ FIELDS = ("value", "feature_idx", "num_threshold", "missing_go_to_left", "left",
 def raw(e: Estimator, x: Rows) -> Rows:
     """Margins [N, 1] for two classes, [N, classes] for more."""
     count = len(e.classes)
-    return margins(e, histogram_trees(e, x.width, 1 if count == 2 else count), x)
+    forest = histogram_trees(e, x.width, 1 if count == 2 else count)
+    return margins(e, forest, _whole(forest, x))
 
 
 @converts("predict_proba", CLASSIFIER, decides=True)
@@ -58,13 +60,33 @@ def regressor(e: Estimator, x: Rows) -> Rows:
     loss = e.text("loss")
     if loss not in LINKS:
         raise e.refused(f"the loss {loss[:40]!r} is not known")
-    return linked(margins(e, histogram_trees(e, x.width, 1), x), LINKS[loss])
+    forest = histogram_trees(e, x.width, 1)
+    return linked(margins(e, forest, _whole(forest, x)), LINKS[loss])
+
+
+UNKNOWN = float(2 * LARGEST_CATEGORY)
+"""A number that is in no set of categories."""
+
+
+def _whole(forest: Forest, x: Rows) -> Rows:
+    """Rows whose categories are whole numbers: what is none of them becomes `UNKNOWN`, NaN stays.
+
+    The sets of a TreeEnsemble mean equality, but onnxruntime 1.32 cuts 2.5 to 2 before it looks into some of them.
+    """
+    if forest.sets is None:
+        return x
+    columns = np.zeros(x.width, np.bool_)
+    columns[forest.feature[forest.splits & (forest.compare == Compare.MEMBER)]] = True
+    broken = x.b.op("Greater", x.op("Sub", x.op("Floor")).value, x.b.constant(np.zeros(1), "zero"))
+    large = x.b.op("Greater", x.op("Abs").value, x.b.constant(np.full(1, float(LARGEST_CATEGORY)), "largest"))
+    unknown = x.b.op("And", x.b.op("Or", broken, large), x.b.constant(columns, "categorical"))
+    return x.where(unknown, np.full(1, UNKNOWN))
 
 
 def histogram_trees(e: Estimator, features: int, outputs: int) -> Forest:
     """The sum of the trees on top of the start."""
     rounds = e.items("_predictors")
-    if not all(isinstance(members, list | tuple) and len(members) == outputs for members in rounds):
+    if not rounds or not all(isinstance(members, list | tuple) and len(members) == outputs for members in rounds):
         raise e.broken(f"not {outputs} trees in every iteration")
     predictors: list[Any] = [predictor for members in rounds for predictor in members]
     if not all(isinstance(predictor, Estimator) for predictor in predictors):
@@ -72,7 +94,7 @@ def histogram_trees(e: Estimator, features: int, outputs: int) -> Forest:
     tables = [_nodes(predictor) for predictor in predictors]
     order, categories = _columns(e, features)
     trees = [_tree(e, table, order) for table in tables]
-    forest = planted(trees, [tree.values[:, :, 0] for tree in trees], features) if trees else _nothing(features)
+    forest = planted(trees, [tree.values[:, :, 0] for tree in trees], features)
     forest = replace(
         forest,
         tree_output=np.arange(len(trees)) % outputs,
@@ -82,14 +104,6 @@ def histogram_trees(e: Estimator, features: int, outputs: int) -> Forest:
     if len(forest.base) != outputs:
         raise e.broken(f"a start of {len(forest.base)} numbers for {outputs} outputs")
     return _with_sets(e, forest, predictors, tables, categories)
-
-
-def _nothing(features: int) -> Forest:
-    """A forest without trees: training stopped at once."""
-    none = np.zeros(0, np.int64)
-    empty = np.zeros(0)
-    tree = Tree(none, none, none, empty, none > 0, empty, np.zeros((0, 1, 1)), features)
-    return replace(planted([tree], [np.zeros((0, 1))], features), roots=none, tree_output=none, tree_weight=empty)
 
 
 def _nodes(predictor: Estimator) -> NDArray[Any]:
@@ -135,6 +149,8 @@ def _columns(e: Estimator, features: int) -> tuple[NDArray[np.int64], dict[int, 
     encoder = steps[0][1] if steps and isinstance(steps[0], tuple) and len(steps[0]) == 3 else None
     if not isinstance(encoder, Estimator) or encoder.name != "sklearn.preprocessing._encoders.OrdinalEncoder":
         raise e.broken("its categories are not encoded by an OrdinalEncoder")
+    if (e.part("_bin_mapper").array("is_categorical_", features) != (plain < chosen.sum())).any():
+        raise e.broken("its bins and its columns disagree about what is categorical")
     tables = encoder.items("categories_")
     columns = plain[chosen]
     if len(tables) != len(columns):
@@ -170,11 +186,7 @@ def _with_sets(
         missing goes right:   x in left set?    true ► left    false ► right
         missing goes left:    x in right set?   true ► right   false ► left
     """
-    member = (
-        np.concatenate([(t["is_categorical"] != 0) & (t["is_leaf"] == 0) for t in tables])
-        if tables
-        else np.zeros(0, bool)
-    )
+    member = np.concatenate([(t["is_categorical"] != 0) & (t["is_leaf"] == 0) for t in tables])
     if not member.any():
         return forest
     start = np.concatenate([[0], np.cumsum([len(table) for table in tables])])

@@ -31,7 +31,7 @@ def _squared_distances(x: Rows, points: NDArray[np.float64]) -> Rows:
 def _kernel(e: Estimator, x: Rows) -> Rows:
     """[N, support vectors] (svm.cpp, Kernel::k_function)."""
     points = e.array("support_vectors_", None, x.width)
-    name = e.attributes.get("kernel")
+    name = e.choice("kernel")
     if name == "rbf":
         return _squared_distances(x, points).op("Mul", -e.number("_gamma")).op("Exp")
     if name not in ("linear", "poly", "sigmoid"):
@@ -64,19 +64,19 @@ def support_vector_classifier(e: Estimator, x: Rows) -> Rows:
     """The decision of two classes; for more, votes of every pair and a share of the decisions."""
     kernel = _kernel(e, x)
     count = len(e.classes)
+    sizes = e.array("_n_support", count)
+    if (sizes < 0).any() or sizes.sum() != kernel.width:
+        raise e.broken("the support vectors do not add up")
     if count == 2:
         return kernel.times(e.array("dual_coef_", 1, kernel.width).T, e.array("intercept_", 1))
     pairs = _pairs(e, count, kernel)
-    return _votes(pairs, count) if e.attributes.get("decision_function_shape") == "ovr" else pairs
+    return _votes(pairs, count) if e.choice("decision_function_shape") == "ovr" else pairs
 
 
 def _pairs(e: Estimator, count: int, kernel: Rows) -> Rows:
     """[N, count (count-1) / 2] decisions for (0, 1), (0, 2), ..., (1, 2), ...; positive: the first of the pair."""
-    sizes = e.array("_n_support", count).astype(np.int64)
     dual = e.array("_dual_coef_", count - 1, kernel.width)
-    if (sizes < 0).any() or sizes.sum() != kernel.width:
-        raise e.broken("the support vectors do not add up")
-    owner = np.repeat(np.arange(count), sizes)
+    owner = np.repeat(np.arange(count), e.array("_n_support", count).astype(np.int64))
     columns = [
         np.where(owner == i, dual[j - 1], np.where(owner == j, dual[i], 0)) for i, j in combinations(range(count), 2)
     ]
@@ -100,7 +100,7 @@ def _votes(pairs: Rows, count: int) -> Rows:
 def _neighbours(e: Estimator, x: Rows) -> tuple[Rows, ir.Value]:
     """Weights [N, k] of the nearest points, and which they are."""
     points = e.array("_fit_X", None, x.width)
-    metric, count, b = e.attributes.get("effective_metric_"), e.whole("n_neighbors"), x.b
+    metric, count, b = e.choice("effective_metric_"), e.whole("n_neighbors"), x.b
     if not 0 < count <= len(points):
         raise e.broken(f"{count} neighbours of {len(points)} points")
     if metric == "euclidean":
@@ -114,8 +114,8 @@ def _neighbours(e: Estimator, x: Rows) -> tuple[Rows, ir.Value]:
         raise e.refused("only the metrics euclidean and manhattan are supported")
     near, place = b.ops("TopK", distance.value, b.ints(count), outputs=2, axis=1, largest=0, sorted=1)
     found = Rows(b, near, count)
-    weights = e.attributes.get("weights")
-    if weights in ("uniform", None):
+    weights = e.choice("weights")
+    if weights in ("uniform", ""):
         return found.op("Mul", 0.0).op("Add", 1.0), place
     if weights != "distance":
         raise e.refused("only the weights 'uniform' and 'distance' are supported")

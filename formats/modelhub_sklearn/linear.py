@@ -72,13 +72,13 @@ def decision(e: Estimator, x: Rows) -> Rows:
 
 def _multinomial(e: Estimator) -> bool:
     """Whether a logistic regression of two classes has a softmax (until 1.7, multi_class='multinomial')."""
-    return e.attributes.get("multi_class") == "multinomial"
+    return e.choice("multi_class") == "multinomial"
 
 
 def _one_against_rest(e: Estimator) -> bool:
     """Whether every class has its own sigmoid (until 1.7: asked for, or with the solver liblinear)."""
-    return e.attributes.get("multi_class") == "ovr" or (
-        e.attributes.get("solver") == "liblinear" and e.attributes.get("multi_class") in ("auto", "deprecated", "warn")
+    return e.choice("multi_class") == "ovr" or (
+        e.choice("solver") == "liblinear" and e.choice("multi_class") in ("auto", "deprecated", "warn")
     )
 
 
@@ -99,7 +99,7 @@ def normalised(p: Rows) -> Rows:
     return p.where(none, np.ones(p.width)).op("Div", total.where(none, np.full(1, float(p.width))))
 
 
-@converts("predict_proba", STOCHASTIC, when=lambda e: e.attributes.get("loss") in ("log_loss", "log", "modified_huber"))
+@converts("predict_proba", STOCHASTIC, when=lambda e: e.choice("loss") in ("log_loss", "log", "modified_huber"))
 def stochastic(e: Estimator, x: Rows) -> Rows:
     """Sigmoid for the logistic loss, a clipped line for modified_huber; normalised for more than two classes."""
     y = decision(e, x)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ def _value(value: Any, where: str, seen: dict[int, tuple[Any, Any]]) -> Any:
         return value
     if isinstance(value, slice):
         return value
-    if isinstance(value, type | FunctionType | BuiltinFunctionType | np.ufunc):
+    if callable(value) and hasattr(value, "__name__"):  # a class or a function, of Python's or of numpy's kinds
         return Name(_name(value))
     if isinstance(value, np.dtype):
         return Name(f"numpy.{value.name}")

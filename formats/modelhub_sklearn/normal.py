@@ -11,7 +11,7 @@ import numpy as np
 
 from modelhub_sklearn.table import Rows
 
-__all__ = ["LIMIT", "quantile"]
+__all__ = ["quantile"]
 
 MIDDLE = (
     (
@@ -59,10 +59,10 @@ SIDE = (
         1.05075007164441684324e-9,
     ),
 )
-"""For sqrt(-log(tail)) <= 5. The third quotient is for tails beyond 1e-11, and `LIMIT` is nearer."""
+"""For sqrt(-log(tail)) <= 5. The third quotient is for tails beyond 1e-11, and `LOW` is nearer."""
 
-LIMIT = 5.199337582605575
-"""scikit-learn clips at the quantile of 1 - (1e-7 - 2^-52): `QuantileTransformer._transform_col`."""
+LOW, HIGH = -5.199337582605575, 5.19933758270342
+"""The quantiles of p and 1 - p, p = 1e-7 - 2^-52, between which scikit-learn clips: `QuantileTransformer`."""
 
 
 def _polynomial(x: Rows, coefficients: Sequence[float]) -> Rows:
@@ -74,7 +74,7 @@ def _polynomial(x: Rows, coefficients: Sequence[float]) -> Rows:
 
 
 def quantile(p: Rows) -> Rows:
-    """The quantile of every probability, clipped at `LIMIT` on both sides; NaN stays."""
+    """The quantile of every probability, clipped as scikit-learn does; NaN stays."""
     p = p.op("Max", 1e-8).op("Min", 1 - 1e-8)
     centre = p.op("Sub", 0.5)
     r = centre.op("Mul", centre).op("Neg").op("Add", 0.180625)
@@ -82,4 +82,4 @@ def quantile(p: Rows) -> Rows:
     tail = p.op("Min", p.op("Neg").op("Add", 1.0)).op("Log").op("Neg").op("Sqrt").op("Sub", 1.6)
     side = _polynomial(tail, SIDE[0]).op("Div", _polynomial(tail, SIDE[1])).op("Mul", centre.op("Sign"))
     far = p.b.op("Greater", centre.op("Abs").value, p.b.constant(np.array(0.425), "middle"))
-    return middle.where(far, side).op("Max", -LIMIT).op("Min", LIMIT)
+    return middle.where(far, side).op("Max", LOW).op("Min", HIGH)

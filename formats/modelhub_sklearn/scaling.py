@@ -137,9 +137,15 @@ DECOMPOSITION = "sklearn.decomposition."
 
 @converts("transform", f"{DECOMPOSITION}_pca.PCA", f"{DECOMPOSITION}_incremental_pca.IncrementalPCA")
 def principal_components(e: Estimator, x: Rows) -> Rows:
-    """(x - mean) @ components.T, divided by the standard deviation where whitened."""
+    """X @ components.T - mean @ components.T, divided by the standard deviation where whitened.
+
+    The constant is computed in the precision it was fitted in, as scikit-learn does at every call.
+    """
     components = e.array("components_", None, x.width)
-    y = x.op("Sub", e.array("mean_", x.width)).times(components.T)
+    mean = e.array("mean_", x.width)
+    kind = np.result_type(*(np.asarray(e.get(key)).dtype for key in ("components_", "mean_")))
+    shift = mean.astype(kind) @ components.T.astype(kind)
+    y = x.times(components.T, -shift.astype(np.float64))
     if not e.flag("whiten"):
         return y
     scale = np.sqrt(e.array("explained_variance_", len(components)))
@@ -176,7 +182,7 @@ def independent_components(e: Estimator, x: Rows) -> Rows:
 )
 def select_best(e: Estimator, x: Rows) -> Rows:
     """The k columns of the highest scores, in their order; the later of equals (stable sort)."""
-    if e.attributes.get("k") == "all":
+    if e.choice("k") == "all":
         return x
     scores = e.array("scores_", x.width, finite=False)
     scores = np.where(np.isnan(scores), np.finfo(np.float64).min, scores)

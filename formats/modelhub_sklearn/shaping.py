@@ -190,8 +190,7 @@ def _ones(x: Rows) -> Rows:
 FUNCTIONS = {
     "abs": "Abs",
     "absolute": "Abs",
-    "arcsinh": "Asinh",
-    "arctan": "Atan",
+    "arcsinh": "",
     "cbrt": "",
     "ceil": "Ceil",
     "cos": "Cos",
@@ -245,10 +244,23 @@ def _function(e: Estimator, key: str, x: Rows) -> Rows:
             return x.op("Log").op("Div", np.log(2.0 if short == "log2" else 10.0))
         case "cbrt":
             return x.op("Abs").op("Pow", 1 / 3).op("Mul", x.op("Sign"))
+        case "arcsinh":
+            return _arcsinh(x)
         case "expm1":
             return _expm1(x)
         case _:
             return _signed_log1p(x)
+
+
+def _arcsinh(x: Rows) -> Rows:
+    """sign(x) log(|x| + sqrt(x^2 + 1)), by log1p so that small x keep their digits, log 2|x| where squares overflow."""
+    size = x.op("Abs")
+    small = size.op("Min", 2.0**28)
+    square = small.op("Mul", small)
+    root = square.op("Add", 1.0).op("Sqrt").op("Add", 1.0)
+    value = _log1p(small.op("Add", square.op("Div", root)))
+    large = x.b.op("Greater", size.value, x.b.constant(np.array(2.0**28), "large"))
+    return value.where(large, size.op("Log").op("Add", np.log(2.0))).op("Mul", x.op("Sign"))
 
 
 def _signed_log1p(x: Rows) -> Rows:
@@ -266,7 +278,7 @@ FUNCTION = "sklearn.preprocessing._function_transformer.FunctionTransformer"
 
 
 def _refuse_arguments(e: Estimator, key: str) -> None:
-    if e.attributes.get(key):
+    if e.has(key) and not (isinstance(e.get(key), dict) and not e.get(key)):
         raise e.refused(f"a function with {key} is not supported")
 
 

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -133,11 +134,11 @@ class _Reader:
         return Name(self.name(node))
 
     def object(self, node: dict[str, Any], depth: int) -> Estimator:
-        """ObjectNode: class and attributes; None for an object without attributes."""
+        """ObjectNode: class and attributes; a state that is no dict belongs to compiled classes we never look into."""
         content = self.value(node["content"], depth) if node.get("content") is not None else None
-        if content is None:
+        if not isinstance(content, dict):
             content = {}
-        if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        if not all(isinstance(key, str) for key in content):
             raise self.fail(f"schema.json: the attributes of {safe_text(self.name(node))} are not named")
         return Estimator(self.name(node), content, str(self.path))
 
@@ -204,7 +205,7 @@ def npy_array(data: bytes, where: str) -> NDArray[Any]:
             raise ValueError(f"format {version}")
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(file)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, EOFError) as error:
+    except (ValueError, TypeError, SyntaxError, TokenError, RecursionError, MemoryError, EOFError) as error:
         raise UnreadableFile(f"{where}: not a .npy array: {safe_text(error)}") from None
     rest = len(data) - file.tell()
     if dtype.hasobject or dtype.itemsize == 0 or dtype.kind not in "biufUV" or dtype.subdtype is not None:

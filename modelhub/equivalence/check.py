@@ -146,6 +146,7 @@ def _run(report: Report, sides: list[Side], every: list[Probe], progress: Progre
     if not any(side.engines for side in sides):
         return
     for probe in progress(every):
+        report.coverage += [probe.coverage] if probe.coverage else []
         try:
             # Not every engine has a meaning for an empty sequence.
             answers = {side.party.role: side.run(probe.arrays, lenient=probe.length == 0) for side in sides}

@@ -25,7 +25,7 @@ Progress = Callable[[Iterable["Probe"]], Iterable["Probe"]]
 EVENTS = 64
 """Events per probe."""
 
-BATCH = 1000
+BATCH = 500
 """Rows in a probe of class "threshold", of which there are as many as the trees need."""
 
 LENGTHS = (0, 1, 2, 3, 7, 20)
@@ -36,11 +36,16 @@ Draw = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Probe:
-    """One batch of events. `length` is the number of steps of every sequence, None without sequences."""
+    """One batch of events.
+
+    length:   the number of steps of every sequence, None without sequences.
+    coverage: what this probe and those of its class behind it reach of the model, for the report.
+    """
 
     name: str
     length: int | None
     arrays: dict[str, NDArray[Any]]
+    coverage: str = ""
 
 
 def probes(model: ir.Model, seed: int) -> Iterator[Probe]:
@@ -96,7 +101,7 @@ def _thresholds(model: ir.Model, interface: Interface, length: int | None, rng: 
                 shape = (len(rows), *_shape(value, record, length)[1:])
                 normal = _fill(rng, record, shape, value.dtype, lambda r, s: r.standard_normal(s), holes=False)
                 arrays[record.tensor] = rows if value is trees.value else normal
-            yield Probe("threshold", length, arrays)
+            yield Probe("threshold", length, arrays, "" if first else trees.told)
 
 
 def _lengths(interface: Interface) -> list[int]:

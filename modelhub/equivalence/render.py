@@ -66,6 +66,7 @@ def show(report: Report) -> None:
     for title, lines in (
         ("names that differ", report.record),
         ("numbers that differ", report.parameters),
+        ("trees", report.coverage),
         ("not compared", _skipped(report)),
         ("worst cases", _worst_cases(report)),
     ):

@@ -88,6 +88,8 @@ class Report:
     """Where source and target hold different numbers."""
     skipped: list[str] = field(default_factory=list)
     """Probes the source itself refuses, with its reason."""
+    coverage: list[str] = field(default_factory=list)
+    """What the probes reach of the model's trees."""
     created: str = ""
     software: dict[str, str] = field(default_factory=dict)
 
@@ -144,6 +146,7 @@ class Report:
             "record": self.record,
             "parameters": self.parameters,
             "skipped": self.skipped,
+            **({"coverage": self.coverage} if self.coverage else {}),
             "software": self.software,
         }
         digest = hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

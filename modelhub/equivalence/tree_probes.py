@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from modelhub.errors import ModelhubError
+from modelhub.errors import ModelhubError, safe_text
 from modelhub.graph.forest import Compare, Forest
 from modelhub.graph.forest_forms import from_node
 from modelhub.graph.forest_onnx import narrowed
@@ -50,6 +50,12 @@ class TreeProbe:
     node: NDArray[np.int64]
     side: NDArray[np.bool_]
     splits: int
+
+    @property
+    def told(self) -> str:
+        """The coverage in words."""
+        tried, both = len(np.unique(self.node)), self.both_ways
+        return f"{safe_text(self.name)}: of {self.splits} splits {tried} met their threshold, {both} went both ways"
 
     @property
     def both_ways(self) -> int:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from forest_rows import interface, run
 
 import modelhub
 from modelhub.equivalence.probes import probes
+from modelhub.equivalence.report import schema
 from modelhub.equivalence.tree_probes import rows_for, tree_probes
 from modelhub.graph import forest_eval
 from modelhub.graph.forest import Compare, Forest, Link, Sets, tree_of
@@ -179,6 +182,9 @@ def test_the_check_finds_such_a_fault(fault: Callable[[Forest], Forest], dtype: 
     report = modelhub.check(tmp_path / "good.onnx", tmp_path / "bad.onnx")
     assert report.verdict == "different"
     assert {r.probe for leg in report.legs for r in leg.results if r.worst.excessive} == {"threshold"}
+    (coverage,) = report.coverage
+    assert f"of {forest.splits.sum()} splits" in coverage
+    jsonschema.Draft202012Validator(schema()).validate(json.loads(report.dumps()))
     assert modelhub.check(tmp_path / "good.onnx", tmp_path / "good.onnx").verdict != "different"
 
 

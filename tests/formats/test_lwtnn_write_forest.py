@@ -14,10 +14,11 @@ from lwtnn_writing import written
 
 from modelhub.errors import Notice, Unsupported
 from modelhub.graph import forest_eval
+from modelhub.graph.builder import Builder
 from modelhub.graph.canonical import canonical
 from modelhub.graph.forest import Compare, Forest, Link, Rounding, Sets
-from modelhub.graph.forest_onnx import to_graph
-from modelhub.graph.interface import Feature, Interface
+from modelhub.graph.forest_onnx import margins, to_graph
+from modelhub.graph.interface import Feature, Input, Interface, Output
 from modelhub.graph.naming import attach
 from modelhub_lwtnn import lower_forest
 from modelhub_lwtnn.runtime import load
@@ -205,14 +206,47 @@ def test_what_layers_cannot_say_is_refused(tmp_path: Path) -> None:
     assert "Floor" in refused(whole, path)
 
 
+def on_columns(forest: Forest, columns: list[int], *, also: bool = False) -> ir.Model:
+    """The forest on some columns of an input of eight; if `also`, a second one on the first columns as they are."""
+    b = Builder()
+    x = b.input("x", ["N", 8])
+    y = margins(b, forest, b.op("Gather", x, b.constant(np.array(columns), "columns"), axis=1))
+    if also:
+        y = b.op("Add", margins(b, forest, x), y)
+    b.output(y, "y", ["N", forest.outputs], "float64")
+    record = Interface((Input("x", tuple(Feature(f"x{i}") for i in range(8))),), (Output("y", ("y0",)),))
+    return b.finish(record)
+
+
+@pytest.mark.filterwarnings("ignore::modelhub.errors.Notice")
+def test_forests_on_chosen_columns_and_several_of_them(tmp_path: Path) -> None:
+    forest = replace(full_forest(5, 3), link=Link())
+    columns = [7, 0, 3, 2, 5, 1]
+    x = np.random.default_rng(1).normal(size=(500, 8)).astype(np.float32)
+    x[:, columns] = np.where(x[:, :6] > 0, threshold_rows(forest, 500, 1, nan=0).clip(-3e38, 3e38), x[:, columns])
+    given = answers(on_columns(forest, columns), tmp_path / "one.json", x)
+    np.testing.assert_allclose(given, forest_eval.evaluate(forest, x[:, columns]), rtol=0, atol=1e-13)
+    given = answers(on_columns(forest, columns, also=True), tmp_path / "two.json", x)
+    expected = forest_eval.evaluate(forest, x[:, columns]) + forest_eval.evaluate(forest, x[:, :6])
+    np.testing.assert_allclose(given, expected, rtol=0, atol=1e-13)
+    routed = chain(Compare.LE, [1.0], [True])
+    for also in (False, True):
+        with pytest.raises(Unsupported, match="used elsewhere"):
+            written(on_columns(routed, [2], also=also), tmp_path / "not.json")
+
+
 def test_large_forests_are_told_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forest = full_forest(10, 3)
     monkeypatch.setattr(lower_forest, "MANY", 10)
     with pytest.warns(Notice, match="leaves; lwtnn will be slow"):
         written(to_graph(forest, interface(forest)), tmp_path / "net.json")
-    long = chain(Compare.LE, [float(t) for t in range(7000)], [False] * 7000)
-    with pytest.warns(Notice):
-        assert "20 million numbers" in refused(long, tmp_path / "long.json")
+    for largest, too_large in (
+        (2_000, forest),
+        (1_000_000, chain(Compare.LE, list(np.arange(3000.0)), [False] * 3000)),
+    ):
+        monkeypatch.setattr(lower_forest, "LARGEST", largest)
+        with pytest.warns(Notice):
+            assert f"more than {largest:,} numbers" in refused(too_large, tmp_path / "large.json")
 
 
 def test_scaled_inputs_are_told(tmp_path: Path) -> None:
