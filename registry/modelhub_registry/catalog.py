@@ -159,7 +159,7 @@ class Registry:
                 content.artifacts,
                 self._provenance(),
                 content.reports,
-                content.interface if interface is None else intake.interface(interface),
+                content.interface() if interface is None else intake.interface(interface),
                 dict(metadata or {}),
             )
             manifest = Manifest.from_bytes(draft.ordered().to_bytes(), f"{name} cannot be published")

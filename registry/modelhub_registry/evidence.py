@@ -42,7 +42,9 @@ def evidence(data: bytes, where: str) -> Evidence:
 
 def _told(parties: dict[str, Any], party: str) -> Any:
     """The SHA-256 a report tells of a party, None when it does not; the weights' file is told under the source."""
-    record = parties.get("source", {}).get("weights") if party == "weights" else parties.get(party)
+    record = parties.get("source" if party == "weights" else party)
+    if party == "weights" and isinstance(record, dict):
+        record = record.get("weights")
     return record.get("sha256") if isinstance(record, dict) else None
 
 

@@ -26,12 +26,18 @@ Item = str | os.PathLike[str] | tuple[str, str | os.PathLike[str]]
 
 @dataclass(frozen=True)
 class Content:
-    """Artifacts and reports of a version to be, and their bytes, staged; `interface` is what the reports tell of it."""
+    """Artifacts and reports of a version to be, their bytes, staged, and the interface records the reports tell."""
 
     artifacts: tuple[Artifact, ...]
     reports: tuple[Evidence, ...]
     blobs: tuple[Staged, ...]
-    interface: dict[str, Any] | None
+    records: tuple[dict[str, Any], ...]
+
+    def interface(self) -> dict[str, Any] | None:
+        """The one record that all reports tell, None where none tells any."""
+        if any(record != self.records[0] for record in self.records):
+            raise RegistryError("the reports tell of different interface records; say which one with --interface")
+        return self.records[0] if self.records else None
 
 
 def collect(
@@ -40,11 +46,12 @@ def collect(
     """Stage everything in `store`; the files go when `stack` ends. Raises `UnreadableFile` for a file that is none."""
     told: list[Evidence] = []
     blobs: list[Staged] = []
-    record: dict[str, Any] | None = None
+    records: list[dict[str, Any]] = []
     for report in map(names.path, reports):
         data = read_bytes(report, LIMIT)
         told.append(evidence(data, str(report)))
-        record = record or interface(parse_json(data, str(report)).get("interface") or None)
+        if record := parse_json(data, str(report)).get("interface"):
+            records.append(interface(record))
         blobs.append(stack.enter_context(staged(store, [data])))
     artifacts: list[Artifact] = []
     for item in items:
@@ -55,7 +62,7 @@ def collect(
         blobs.append(blob)
         role = role or _role(blob.sha256, path, form, told, artifacts)
         artifacts.append(Artifact(role, form, filename, blob.sha256, blob.size))
-    return Content(tuple(artifacts), tuple(told), tuple(blobs), record)
+    return Content(tuple(artifacts), tuple(told), tuple(blobs), tuple(records))
 
 
 def _format(path: Path) -> str:
@@ -94,10 +101,10 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def interface(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def interface(record: object) -> dict[str, Any]:
     """An interface record, checked and in modelhub's own form; lwtnn's variables files are taken as they are."""
-    if record is None:
-        return None
     from modelhub.graph.interface import Interface
 
-    return Interface.from_json(dict(record), "the interface record").to_json()
+    return Interface.from_json(
+        dict(record) if isinstance(record, Mapping) else record, "the interface record"
+    ).to_json()

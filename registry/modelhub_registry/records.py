@@ -47,6 +47,10 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half a character, which no file and no database can hold."""
+
+
 @dataclass(frozen=True)
 class Artifact:
     """One file of a version. `size` in bytes."""
@@ -230,7 +234,7 @@ def fields(data: Any, wanted: Sequence[str], what: str) -> list[Any]:
 
 def text(value: Any, what: str, limit: int = 1000) -> str:
     """A text that is not blank, of at most `limit` characters."""
-    if not isinstance(value, str) or not 0 < len(value) <= limit or not value.strip():
+    if not isinstance(value, str) or not 0 < len(value) <= limit or not value.strip() or _SURROGATE.search(value):
         raise RegistryError(f"{what} must be a text of 1 to {limit} characters, not blank")
     return value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from registry_helpers import write_report
@@ -37,8 +38,9 @@ def files(tmp_path: Path) -> Callable[..., list[Path]]:
 def report(tmp_path: Path) -> Callable[..., Path]:
     """Write a report about two files and return its path."""
 
-    def write(source: Path, target: Path, verdict: str = "equivalent", seed: int = 1) -> Path:
-        return write_report(tmp_path / f"{target.name}-{verdict}-{seed}.report.json", source, target, verdict, seed)
+    def write(source: Path, target: Path, verdict: str = "equivalent", seed: int = 1, **more: Any) -> Path:
+        path = tmp_path / f"{target.name}-{verdict}-{seed}.report.json"
+        return write_report(path, source, target, verdict, seed, **more)
 
     return write
 

@@ -226,6 +226,24 @@ def test_reports_must_be_about_these_files_and_untouched(registry: Registry, fil
     assert registry.push("x", [source, exported], [told]).verdict == "different"  # honest evidence is kept
 
 
+def test_the_interface_comes_from_the_reports(registry: Registry, files, report) -> None:
+    source, json_, onnx = files(net_pt="weights", net_json="{}", net_onnx="graph")
+
+    def record(name: str) -> dict[str, object]:
+        return {"version": 1, "inputs": [{"name": name, "features": [{"name": "pt"}]}], "outputs": []}
+
+    told = [report(source, json_, interface=record("jet")), report(source, onnx)]
+    pushed = registry.push("x", [source, json_, onnx], told).manifest.interface
+    assert pushed is not None
+    assert pushed["inputs"][0]["name"] == "jet"
+    two = [told[0], report(source, onnx, interface=record("track"), seed=2)]
+    with pytest.raises(RegistryError, match="different interface records"):
+        registry.push("x", [source, json_, onnx], two)
+    said = registry.push("x", [source, json_, onnx], two, interface=record("muon")).manifest.interface
+    assert said is not None
+    assert said["inputs"][0]["name"] == "muon"
+
+
 def test_default_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MODELHUB_REGISTRY", str(tmp_path / "there"))
     assert Registry().root == tmp_path / "there"

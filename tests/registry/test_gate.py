@@ -53,6 +53,22 @@ def test_a_report_of_other_bytes_does_not_count(registry: Registry, files, repor
     assert "export:onnx net.onnx" in refused(registry, "x@1")
 
 
+def test_a_source_of_two_files_is_covered_whole(registry: Registry, files, report) -> None:
+    arch, weights, onnx, other = files(net_json="{}", net_h5="w", net_onnx="graph", other_h5="v")
+    registry.push("k", [("source", arch), ("source:weights", weights), onnx], [report(arch, onnx)])
+    assert "no report covers net.json and net.h5 with export:onnx net.onnx" in refused(registry, "k@1")
+    told = report(arch, onnx, weights=weights)
+    with pytest.raises(RegistryError, match="speaks of other files"):
+        registry.push("k", [("source", arch), ("source:weights", other), onnx], [told])
+    pushed = registry.push("k", [onnx, weights, arch], [told]).manifest  # the report knows the roles
+    assert {a.filename: a.role for a in pushed.artifacts} == {
+        "net.json": "source",
+        "net.h5": "source:weights",
+        "net.onnx": "export:onnx",
+    }
+    registry.alias("k@2", "prod")
+
+
 @pytest.mark.parametrize("alias", ["prod", "Prod", "PROD"])
 def test_capitals_do_not_slip_through(registry: Registry, files, alias: str) -> None:
     registry.push("x", files(net_pt="weights"))
