@@ -19,6 +19,7 @@ from modelhub_torch import (  # noqa: F401  (filling the table)
     operators_create,
     operators_index,
     operators_layers,
+    operators_norms,
     operators_pointwise,
     operators_recurrent,
     operators_reduce,

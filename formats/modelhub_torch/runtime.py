@@ -200,8 +200,10 @@ class TorchEngine:
     def _in_portions(self, inputs: Sequence[np.ndarray], size: int) -> list[np.ndarray]:
         """The events `size` at a time; the last portion is filled up with copies of its last event."""
         count = len(inputs[0])
+        if not count:
+            raise Inconclusive(f"the file was made for {size} events and cannot run with none")
         portions = []
-        for start in range(0, max(count, 1), size):
+        for start in range(0, count, size):
             chosen = np.minimum(np.arange(start, start + size), count - 1)
             portions.append(self._run([array[chosen] for array in inputs]))
         joined = []

@@ -162,6 +162,29 @@ def test_state_that_the_program_changes(net: Path, tmp_path: Path) -> None:
     refused(rewritten(net, tmp_path / "net.pt2", change), "model.eval", Unsupported)
 
 
+def test_the_layouts_of_older_torch_are_known_and_refused(net: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old.pt2"
+    with zipfile.ZipFile(old, "w") as archive:
+        archive.writestr("serialized_exported_program.json", "{}")
+        archive.writestr("serialized_state_dict.pt", pickle.dumps({}))
+        archive.writestr("version", "8.1")
+    refused(old, "pickles, as torch 2.5 to 2.7 wrote them", Unsupported)
+
+    def change(members: dict[str, Any]) -> None:
+        members.pop(WEIGHTS)
+        members["data/weights/model.pt"] = pickle.dumps(Bomb())
+
+    refused(rewritten(net, tmp_path / "net.pt2", change), "pickles, as torch 2.5 to 2.7 wrote them", Unsupported)
+
+
+def test_compiled_packages_are_known_and_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net/archive_format", "pt2")
+        archive.writestr("net/data/aotinductor/model/x.so", "")
+    refused(path, "compiled code", Unsupported)
+
+
 class Bomb:
     def __reduce__(self) -> tuple[Any, ...]:
         return (exec, ("raise SystemExit('the file was unpickled')",))

@@ -124,6 +124,23 @@ def test_dtypes_named_in_the_graph_follow(tmp_path: Path) -> None:
     close(engine(path)({"x": x})["output"], (x * 0.1 + 0.7) / 6, 1e-15)
 
 
+def test_a_network_exported_on_a_gpu_runs_on_the_cpu(fixtures: Path, tmp_path: Path) -> None:
+    def change(members):
+        def on_gpu(item):
+            if isinstance(item, dict):
+                if item.keys() == {"type", "index"}:
+                    item.update(type="cuda", index=0)
+                item = list(item.values())
+            for part in item if isinstance(item, list) else []:
+                on_gpu(part)
+
+        on_gpu([data for name, data in members.items() if name.endswith(".json")])
+
+    path = rewritten(fixtures / "torch/lstm/net.pt2", tmp_path / "net.pt2", change)
+    for batch in batches(fixtures / "torch/lstm"):
+        close(engine(path)(batch["in"])["output"], batch["out"]["output"], EXACT)
+
+
 def test_a_caller_keeps_its_default_dtype(fixtures: Path) -> None:
     before = torch.get_default_dtype()
     engine(fixtures / "torch/dl1/net.pt2")({"jet": np.zeros((2, 44), np.float32)})
