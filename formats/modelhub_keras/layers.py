@@ -94,9 +94,10 @@ def batch_normalization(step: Step, x: Tensor) -> Tensor:
         )
     )
     if step.version < (1, 0, 8):
-        step.walk.notices.append(
-            f"{step.layer.where}: Keras before 1.0.8 divided by running_std itself; it is read as a variance here, "
-            f"as every later Keras and lwtnn do"
+        step.walk.tell(
+            step.layer,
+            "Keras before 1.0.8 divided by running_std itself; it is read as a variance here, as every later Keras and "
+            "lwtnn do",
         )
     gamma = arrays.get("gamma", step.filled(1, width))
     beta = arrays.get("beta", step.filled(0, width))

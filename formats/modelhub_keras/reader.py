@@ -46,8 +46,10 @@ def read(path: Path, options: ReadOptions) -> ir.Model:
     """
     with open_file(path, options.weights) as file:
         model, walk = _walked(file)
-    for text in dict.fromkeys([*file.notices, *walk.notices]):
+    for text in file.notices:
         notice(text)
+    for text, names in walk.told.items():
+        notice(f"{', '.join(dict.fromkeys(names))}: {text}")
     return model
 
 
@@ -122,7 +124,7 @@ class Walk:
         self.lengths = Lengths()
         self.fixed = fixed
         self.fixable: frozenset[str] = frozenset()
-        self.notices: list[str] = []
+        self.told: dict[str, list[str]] = {}
         self.joins_masks = False
 
     def model(self) -> ir.Model:
@@ -165,7 +167,9 @@ class Walk:
             raise Unsupported(f"{self.where}, {layer.where}: takes text; only numbers are read")
         dims: list[Dim] = ["N"]
         for axis, dim in enumerate(shape[1:], start=1):
-            if axis == 1 and len(shape) == 3 and (dim is None or layer.name not in self.fixed):
+            # [events, steps] is a sequence of one variable: an index to be embedded, mostly.
+            steps = axis == 1 and (len(shape) == 3 or (len(shape) == 2 and dim is None))
+            if steps and (dim is None or layer.name not in self.fixed):
                 dims.append(self.lengths.root(layer.name))
                 if dim is not None:
                     self.fixable |= {layer.name}
@@ -173,6 +177,10 @@ class Walk:
                 dims.append(f"D{axis}_{layer.name}" if dim is None else dim)
         value = self.b.input(layer.name, dims, {"f": self.dtype.name, "i": "int64", "b": "bool"}[kind])
         return Tensor(value, tuple(dims), kind)
+
+    def tell(self, layer: Layer, text: str) -> None:
+        """Keep something the user should know of a layer, to be told once for all layers it is true of."""
+        self.told.setdefault(text, []).append(safe_text(layer.name))
 
     def _width(self, x: Tensor, name: str) -> int:
         """How many components the last axis has, to be named one by one."""
@@ -187,7 +195,7 @@ class Walk:
         name = x.value.name or ""
         width = self._width(x, name)
         features = tuple(Feature(f"{name}_{index}") for index in range(width))
-        if x.rank != 3:
+        if x.rank != 3 and (x.rank != 2 or isinstance(x.shape[1], int)):
             return Input(name, features)
         steps = x.shape[1]
         if isinstance(steps, int):
@@ -272,7 +280,7 @@ class Walk:
         if entry.masks == "own":
             return outputs
         if entry.masks == "none" and xs[0].mask is not None:
-            self.notices.append(f"{layer.where}: drops the mask of its input, as Keras does")
+            self.tell(layer, "the mask of the input is dropped, as Keras does")
         kept = xs[0].mask if entry.masks == "pass" else None
         return [_masked_by(output, kept) for output in outputs]
 

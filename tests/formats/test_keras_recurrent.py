@@ -172,5 +172,5 @@ def test_a_dropped_mask_is_told(tmp_path: Path) -> None:
     model = network([lambda: L.Conv1D(4, 2), lambda: L.LSTM(3)], True)
     check(model, tmp_path, "keras", [steps(True)])
     path, _ = saved(model, tmp_path, "keras")
-    with pytest.warns(Notice, match="drops the mask"):
+    with pytest.warns(Notice, match="the mask of the input is dropped"):
         Importer().read(path, ReadOptions())
