@@ -49,7 +49,8 @@ def answer(files: tuple[Path, Path], *arrays: np.ndarray) -> np.ndarray:
     path, weights = files
     model = to_precision(Importer().read(path, ReadOptions(weights=weights)), "float64")
     session = ort.InferenceSession(ir.to_proto(model).SerializeToString())
-    feeds = {i.name: x.astype("int64" if "int" in i.type else "float64") for i, x in zip(session.get_inputs(), arrays)}
+    given = zip(session.get_inputs(), arrays, strict=True)
+    feeds = {i.name: x.astype("int64" if "int" in i.type else "float64") for i, x in given}
     (result,) = session.run(None, feeds)
     return result
 
@@ -199,7 +200,8 @@ def test_branches_joined_at_the_start(tmp_path: Path) -> None:
         {"class_name": "Sequential", "config": [
             layer("Embedding", "emb", batch_input_shape=[None, 4], input_dtype="int32", input_dim=5, output_dim=2,
                   input_length=4, mask_zero=False, dropout=0.0)]},
-        {"class_name": "Sequential", "config": [layer("Activation", "act", batch_input_shape=[None, 4, 3], activation="linear")]},
+        {"class_name": "Sequential", "config": [
+            layer("Activation", "act", batch_input_shape=[None, 4, 3], activation="linear")]},
     ]  # fmt: skip
     merge = {"class_name": "Merge", "config": {
         "name": "merge_1", "layers": branches, "mode": "concat", "mode_type": "raw", "concat_axis": -1, "dot_axes": -1,
@@ -266,7 +268,7 @@ def test_a_network_inside_a_network(tmp_path: Path) -> None:
     files = write(tmp_path, config, {"inner": w}, "2.2.4", "tensorflow")
     x = draw(5, 4)
     y = np.maximum(x @ w["inner/a/kernel:0"].astype(float) + w["inner/a/bias:0"], 0)
-    y = (y - w["n/moving_mean:0"]) / np.sqrt(w["n/moving_variance:0"] + 0.001)
+    y = (y - w["n/moving_mean:0"]) / np.sqrt(w["n/moving_variance:0"].astype(float) + 0.001)
     y = (w["n/gamma:0"] * y + w["n/beta:0"]) @ w["b/kernel:0"] + w["b/bias:0"]
     np.testing.assert_allclose(answer(files, x), y, rtol=1e-12, atol=1e-13)
 
