@@ -65,6 +65,7 @@ def tolerance(reference: Array, noise: Array, precision: str) -> Array:
     size = np.where(np.isfinite(reference), np.abs(reference), 0.0).astype(np.float64)
     size = np.maximum(size, np.max(size, axis=tuple(range(size.ndim - 1)), initial=0.0, keepdims=True))
     allowed = FACTOR * (u / ROUNDOFF["float32"] * noise + u * size)
+    allowed = np.maximum(allowed, np.finfo(precision).tiny)  # below it a number may be rounded to 0
     if precision == "float64":
         allowed = np.maximum(allowed, CLAMP * np.maximum(1.0, size))
     result: Array = np.broadcast_to(allowed, reference.shape)
