@@ -39,7 +39,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", prog_name="modelhub")
 def cli() -> None:
-    r"""Convert trained models, and prove that nothing changed.
+    """Convert trained models, and prove that nothing changed.
 
     \b
     modelhub convert --from torch --to json net.pt2 -o net.json
@@ -140,7 +140,7 @@ def convert(
     require_check: bool,
     **writing: Any,
 ) -> None:
-    r"""Convert SOURCE into another format, and check the result against it.
+    """Convert SOURCE into another format, and check the result against it.
 
     \b
     modelhub convert --from torch --to json net.pt2 -o net.json
@@ -201,7 +201,7 @@ def check(
     report_path: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Does TARGET compute what SOURCE computes? Both are run in their own engines.
+    """Does TARGET compute what SOURCE computes? Both are run in their own engines.
 
     \b
     modelhub check net.pt2 net.json
@@ -257,7 +257,7 @@ def inspect(
     tie: str | None,
     as_json: bool,
 ) -> None:
-    r"""Show what is in a model file: layers, shapes, parameters, inputs and outputs.
+    """Show what is in a model file: layers, shapes, parameters, inputs and outputs.
 
     \b
     modelhub inspect net.pt2

@@ -82,6 +82,8 @@ class Exporter(Protocol):
     """The suffix its files get when the user names none, e.g. ``".json"``."""
     forms: Sequence[str]
     """The names `WriteOptions.form` may have, the default first; empty where there is one form only."""
+    masks: bool
+    """Whether its files can leave out masked steps of a sequence; if not, it tells the user, and none are probed."""
 
     def write(self, model: ir.Model, path: Path, options: WriteOptions) -> None:
         """Write `model`, a copy the exporter may change, to `path`.

@@ -43,6 +43,8 @@ def load(path: Path, interface: Interface, precision: str, options: ReadOptions)
         with open_file(path, options.weights) as file:
             free, joins_masks = survey(file)
             model, library, name = _model(path, file, precision, free, joins_masks, options)
+            if precision == "float64" and not _computes_in_double(library):
+                raise Inconclusive(f"{name} multiplies matrices in float32 with this backend, whatever the dtype")
     except UnreadableFile:
         raise
     except ModelhubError as error:
@@ -172,6 +174,20 @@ def _loaded(library: Any, path: Path, precision: str, free: frozenset[str], opti
         with h5py.File(copy, "r+") as file:
             file.attrs["model_config"] = json.dumps(config)
         return library.models.load_model(copy, compile=False, **trusting)
+
+
+def _computes_in_double(library: Any) -> bool:
+    """Whether a product of float64 matrices is one: Keras 3.15 on torch rounds it to float32 without a word."""
+    x = np.random.default_rng(0).standard_normal((8, 8))
+    ops = getattr(library, "ops", None)
+    if ops is None:  # tf_keras is TensorFlow alone
+        return True
+    with _floats(library, "float64"):
+        layer = library.layers.Dense(8, use_bias=False, dtype="float64")
+        layer.build((None, 8))
+        layer.set_weights([x])
+        product = _numpy(library, layer(ops.convert_to_tensor(x, dtype="float64")))
+    return bool(np.allclose(product, x @ x, rtol=1e-13, atol=1e-13))
 
 
 @contextmanager

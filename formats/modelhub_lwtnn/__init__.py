@@ -48,6 +48,7 @@ class Exporter:
 
     suffix = ".json"
     forms = ("graph", "sequential")
+    masks = False
 
     def write(self, model: ir.Model, path: Path, options: WriteOptions) -> None:
         """Write `model` to `path`. Raises `Unsupported` with everything lwtnn cannot say."""

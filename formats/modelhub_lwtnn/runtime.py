@@ -82,6 +82,8 @@ class NumpyEngine:
         if tensor not in arrays:
             raise Inconclusive(f"no array is given for the input {safe_text(tensor)}")
         x = np.asarray(arrays[tensor], dtype=np.float64)
+        if feed.record.sequence and x.ndim == 2 and len(feed.record.features) == 1:
+            x = x[..., np.newaxis]  # [events, steps]: a sequence of one variable
         wanted = 3 if feed.record.sequence else 2
         if x.ndim != wanted or x.shape[-1] != len(feed.record.features):
             raise Inconclusive(f"the array for {safe_text(tensor)} has shape {x.shape}, which is not the record's")

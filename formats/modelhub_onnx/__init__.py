@@ -40,6 +40,7 @@ class Exporter:
 
     suffix = ".onnx"
     forms: Sequence[str] = ("classic",)
+    masks = True
 
     def write(self, model: ir.Model, path: Path, options: WriteOptions) -> None:
         """Write the graph; see `modelhub_onnx.writer.write`."""

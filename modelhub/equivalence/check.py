@@ -119,10 +119,15 @@ def check_written(
             [s.party for s in sides], [], seed, interface.to_json(), record=record_differences(interface, theirs)
         )
         report.software = {"modelhub": __version__, "numpy": np.__version__}
-        _run(report, sides, list(probes(model, seed)), progress)
+        _run(report, sides, list(probes(model, seed, masks=_knows_masks(target_format))), progress)
     if any(leg.verdict == "different" for leg in report.legs):
         report.parameters = parameter_differences(model, target_path, target_format)
     return report
+
+
+def _knows_masks(target_format: str) -> bool:
+    names = plugins.names(plugins.EXPORTERS)
+    return target_format not in names or plugins.exporter(target_format).masks
 
 
 @dataclass

@@ -48,7 +48,16 @@ class Probe:
     coverage: str = ""
 
 
-def probes(model: ir.Model, seed: int) -> Iterator[Probe]:
+@dataclass(frozen=True)
+class _Manner:
+    """How values are made: drawn by `draw`, with holes where a default stands in, indices from `least` on."""
+
+    draw: Draw
+    holes: bool = False
+    least: int = 0
+
+
+def probes(model: ir.Model, seed: int, *, masks: bool = True) -> Iterator[Probe]:
     """Every probe for `model`, the same for the same seed, whatever the order they are drawn in.
 
     normal:   what a network sees in training: standard normal after offset and scale.
@@ -56,6 +65,9 @@ def probes(model: ir.Model, seed: int) -> Iterator[Probe]:
     zero:     all zero after offset and scale.
     missing:  normal, with NaN in a third of the variables that have a default.
     threshold: on, just below and just above every threshold of trees (`tree_probes`).
+
+    A network with masks gets no step that it would mask out (zeros, index 0) where `masks` is false: for a target that
+    knows none and is told so (`Exporter.masks`).
     """
     interface = Interface.of(model)
     draws: dict[str, Draw] = {
@@ -63,6 +75,9 @@ def probes(model: ir.Model, seed: int) -> Iterator[Probe]:
         "wide": lambda rng, shape: 10 ** rng.uniform(-3, 3, shape) * rng.choice([-1.0, 1.0], shape),
         "zero": lambda _, shape: np.zeros(shape),
     }
+    whole = not masks and any(node.op_type == "CompactSteps" for node in model.graph)
+    if whole:
+        del draws["zero"]
     if any(f.default is not None for record in interface.inputs for f in record.features):
         draws["missing"] = draws["normal"]
     lengths: tuple[int | None, ...] = (None,)
@@ -70,10 +85,11 @@ def probes(model: ir.Model, seed: int) -> Iterator[Probe]:
         lengths = tuple(_lengths(interface))
     burnt_in = all(_fixed(v) for v, r in zip(model.graph.inputs, interface.inputs, strict=True) if r.sequence)
     for name, draw in draws.items():
+        manner = _Manner(draw, name == "missing", int(whole))
         for length in lengths:
             rng = _generator(f"{seed}/{name}/{length}")
             arrays = {
-                record.tensor: _fill(rng, record, _shape(value, record, length), value.dtype, draw, name == "missing")
+                record.tensor: _fill(rng, value, record, _shape(value, record, length), manner)
                 for value, record in zip(model.graph.inputs, interface.inputs, strict=True)
             }
             sizes = [a.shape[1] for a, r in zip(arrays.values(), interface.inputs, strict=True) if r.sequence]
@@ -99,7 +115,7 @@ def _thresholds(model: ir.Model, interface: Interface, length: int | None, rng: 
             arrays = {}
             for value, record in zip(model.graph.inputs, interface.inputs, strict=True):
                 shape = (len(rows), *_shape(value, record, length)[1:])
-                normal = _fill(rng, record, shape, value.dtype, lambda r, s: r.standard_normal(s), holes=False)
+                normal = _fill(rng, value, record, shape, _Manner(lambda r, s: r.standard_normal(s)))
                 arrays[record.tensor] = rows if value is trees.value else normal
             yield Probe("threshold", length, arrays, "" if first else trees.told)
 
@@ -128,24 +144,45 @@ def _shape(value: ir.Value, record: Input, length: int | None) -> tuple[int, ...
 
 
 def _fill(
-    rng: np.random.Generator, record: Input, shape: tuple[int, ...], dtype: ir.DataType | None, draw: Draw, holes: bool
+    rng: np.random.Generator, value: ir.Value, record: Input, shape: tuple[int, ...], manner: _Manner
 ) -> NDArray[Any]:
     """Raw values of one input: drawn after scaling, brought back before it, then rounded to float32."""
-    z = draw(rng, shape)
-    if dtype is not None and dtype.is_integer():
-        top = record.features[0].categories if record.features else None
-        return rng.integers(0, top or 2, shape).astype(dtype.numpy())
-    if len(shape) < 2 or shape[-1] != len(record.features):
-        return z.astype(np.float32)
-    columns = [_raw(rng, feature, z[..., i], holes) for i, feature in enumerate(record.features)]
-    return np.stack(columns, axis=-1).astype(np.float32) if columns else z.astype(np.float32)
+    z: NDArray[Any] = manner.draw(rng, shape)
+    whole = value.dtype is not None and value.dtype.is_integer()
+    if len(record.features) == 1 and len(shape) == 2 and (rows := _table(value)) is not None:
+        z = rng.integers(manner.least, rows, shape).astype(np.float64)
+    elif whole:
+        z = rng.integers(manner.least, record.features[0].categories or 2 if record.features else 2, shape)
+    elif len(shape) > 1 and shape[-1] == len(record.features) > 0:
+        z = np.stack([_raw(rng, feature, z[..., i], manner) for i, feature in enumerate(record.features)], axis=-1)
+    result: NDArray[Any] = z.astype(value.dtype.numpy() if whole and value.dtype is not None else np.float32)
+    return result
 
 
-def _raw(rng: np.random.Generator, feature: Feature, z: NDArray[np.float64], holes: bool) -> NDArray[np.float64]:
+def _table(value: ir.Value) -> int | None:
+    """How many rows the table has in which `value` is looked up; None where it is no index."""
+    todo = [value]
+    while todo:
+        current = todo.pop()
+        for node, index in current.uses():
+            data = node.inputs[0]
+            if node.op_type == "Gather" and index == 1 and data is not None and data.const_value is not None:
+                rows = data.const_value.shape[0]
+                return rows if isinstance(rows, int) else None
+            if node.op_type in ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze") and index == 0:
+                todo.append(node.outputs[0])
+    return None
+
+
+def _raw(rng: np.random.Generator, feature: Feature, z: NDArray[np.float64], manner: _Manner) -> NDArray[np.float64]:
     if feature.categories is not None:
-        x: NDArray[np.float64] = rng.integers(0, feature.categories, z.shape) / (feature.scale or 1.0) - feature.offset
+        x: NDArray[np.float64] = (
+            rng.integers(min(manner.least, feature.categories - 1), feature.categories, z.shape)
+            / (feature.scale or 1.0)
+            - feature.offset
+        )
         return x
     x = z / feature.scale - feature.offset if feature.scale else z
-    if holes and feature.default is not None:
+    if manner.holes and feature.default is not None:
         x = np.where(rng.random(z.shape) < 1 / 3, np.nan, x)
     return x

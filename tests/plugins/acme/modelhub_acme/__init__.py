@@ -38,6 +38,7 @@ class Importer:
 class Exporter:
     suffix = ".acme"
     forms = ()
+    masks = False
 
     def write(self, model, path, options):
         from modelhub.graph.interface import Interface
