@@ -49,7 +49,7 @@ def registry(context: click.Context, place: str | None) -> None:
       modelhub registry alias btag@1 prod
       modelhub registry get btag@prod --to models/
       modelhub registry which network.json
-    """  # noqa: D301 (click's \b keeps lines)
+    """
     context.obj = place
 
 
@@ -104,7 +104,7 @@ def push(
     Examples:
       modelhub registry push btag net.pt2 net.json --report report.json --meta auc=0.93
       modelhub registry push btag source=net.json source:weights=net.h5 export:onnx=net.onnx
-    """  # noqa: D301
+    """
     version = opened.push(
         name,
         [_file(item) for item in files],
@@ -151,7 +151,7 @@ def _list(opened: Registry, as_json: bool, name: str | None) -> None:
     Examples:
       modelhub registry list
       modelhub registry list btag --json
-    """  # noqa: D301
+    """
     from modelhub_registry import render
 
     found = opened.list(name)
@@ -172,7 +172,7 @@ def show(opened: Registry, as_json: bool, ref: str) -> None:
     Examples:
       modelhub registry show btag@prod
       modelhub registry show btag@sha256:1f2e3d4c --json
-    """  # noqa: D301
+    """
     from modelhub_registry import render
 
     details = opened.show(ref)
@@ -193,7 +193,7 @@ def get(opened: Registry, as_json: bool, ref: str, role: str | None, to: str) ->
     Examples:
       modelhub registry get btag@prod --to models/
       modelhub registry get btag@3 --role export:json
-    """  # noqa: D301
+    """
     paths = [str(path) for path in opened.get(ref, role, to)]
     if as_json:
         _emit(paths)
@@ -216,7 +216,7 @@ def _alias(opened: Registry, as_json: bool, ref: str, alias: str, force: bool, r
       modelhub registry alias btag@3 candidate
       modelhub registry alias btag@3 prod
       modelhub registry alias btag@2 prod --force --reason "beam test tonight, check follows"
-    """  # noqa: D301
+    """
     version = opened.alias(ref, alias, force=force, reason=reason)
     if as_json:
         _emit({"name": version.name, "alias": alias, "number": version.number, "digest": f"sha256:{version.digest}"})
@@ -233,7 +233,7 @@ def verify(opened: Registry, as_json: bool, ref: str | None) -> None:
     Examples:
       modelhub registry verify
       modelhub registry verify btag@prod
-    """  # noqa: D301
+    """
     _told(opened.verify(ref), as_json, "as it should be")
 
 
@@ -244,7 +244,7 @@ def reindex(opened: Registry, as_json: bool) -> None:
     \b
     Example:
       modelhub registry reindex
-    """  # noqa: D301
+    """
     _told(opened.reindex(), as_json, "the index is made anew")
 
 
@@ -270,7 +270,7 @@ def which(opened: Registry, as_json: bool, file: str) -> None:
     Examples:
       modelhub registry which network.json
       modelhub registry which sha256:9c56cc51
-    """  # noqa: D301
+    """
     from modelhub_registry import render
 
     found = opened.which(file)
