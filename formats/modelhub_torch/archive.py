@@ -68,6 +68,8 @@ def kind_of(path: Path) -> str | None:
     Raises `UnreadableFile` for a broken zip archive.
     """
     start = head(path, 1024)
+    if not start:
+        raise UnreadableFile(f"{path}: the file is empty")
     if start.startswith(_LEGACY_MAGIC):
         return "legacy save"
     if not start.startswith(b"PK"):

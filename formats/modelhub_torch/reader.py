@@ -73,7 +73,6 @@ def translate(archive: Pt2, program: Program) -> tuple[ir.Model, frozenset[str]]
 
 
 def _tell(path: Path, program: Program, free: frozenset[str]) -> None:
-    steps = sorted(name for name in free if name != BATCH)
     if BATCH in free:
         notice(f"{path.name} was exported for {_first(program)} events at a time; its operators take any number")
     elif program.inputs and isinstance(_first(program), int):
@@ -81,8 +80,11 @@ def _tell(path: Path, program: Program, free: frozenset[str]) -> None:
             f"{path.name} was exported for exactly {_first(program)} events at a time and depends on that; "
             "export it with dynamic_shapes to have any number"
         )
-    for name in steps:
-        notice(f"{path.name} was exported for one length of {name[2:]}; its operators take any length")
+    for item in program.inputs:
+        if f"T_{item.name}" in free:
+            notice(f"{path.name} was exported for one length of {item.name}; its operators take any length")
+        elif _sequence(program, item) and (steps := _static(program, item, 1)) is not None:
+            notice(f"{path.name}: the second axis of {item.name} stays {steps} long, as it was exported")
     for name, (low, high) in program.ranges.items():
         if high is not None or (low or 0) > 2:
             notice(f"{path.name} was exported for {safe_text(name)} between {low} and {high} only")
@@ -134,6 +136,12 @@ def _static(program: Program, item: UserInput, axis: int) -> int | None:
     return size if isinstance(size, int) and size > 0 else None
 
 
+def _sequence(program: Program, item: UserInput) -> bool:
+    """Whether an input holds floating-point numbers on three axes: events, steps, features."""
+    meta = program.metas.get(item.value)
+    return meta is not None and len(meta.sizes) == 3 and meta.code in (6, 7, 8, 13)
+
+
 def free_axes(program: Program) -> list[frozenset[str]]:
     """Sets of symbols to try in place of burnt-in numbers, the freest first, none at all last."""
     batch = {_static(program, item, 0) for item in program.inputs}
@@ -141,12 +149,9 @@ def free_axes(program: Program) -> list[frozenset[str]]:
     steps = frozenset(
         f"T_{item.name}"
         for item in program.inputs
-        if len(program.metas[item.value].sizes) == 3
-        and program.metas[item.value].code in (6, 7, 8, 13)
-        and (size := _static(program, item, 1)) is not None
-        and not _mentions(program, size)
-    ) if all(item.value in program.metas for item in program.inputs) else frozenset()  # fmt: skip
-    tries = [events | steps, events, steps, frozenset[str]()]
+        if _sequence(program, item) and (size := _static(program, item, 1)) is not None and not _mentions(program, size)
+    )
+    tries = [events | steps, *(events | (steps - {name}) for name in sorted(steps)), events, steps, frozenset[str]()]
     return list(dict.fromkeys(tries))
 
 

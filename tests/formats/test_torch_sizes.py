@@ -179,6 +179,22 @@ def test_steps_stay_where_a_number_could_be_made_of_them(tmp_path: Path) -> None
     model, text = said(export(Mean(), (torch.randn(2, 7, 6),), tmp_path / "net.pt2", dynamic=False))
     assert dims(model) == ["N", "7", "6"]
     assert "one length" not in text
+    assert "second axis of tracks stays 7 long" in text
+
+
+def test_each_sequence_is_freed_for_itself(tmp_path: Path) -> None:
+    class Two(nn.Module):
+        def forward(self, tracks, towers):
+            return tracks.sum(1) + towers.sum(1) / towers.shape[1] + torch.cat([tracks, towers[:, 1:]], 1).amax(1)
+
+    class Flat(nn.Module):
+        def forward(self, tracks, towers):
+            return tracks.sum(1) + towers.flatten(1)[:, :6]
+
+    for module in (Two(), Flat()):
+        path = export(module, (torch.randn(2, 7, 6), torch.randn(2, 5, 6)), tmp_path / "net.pt2", dynamic=False)
+        model, _ = said(path)
+        assert [[str(d) for d in value.shape][:2] for value in model.graph.inputs] == [["N", "T_tracks"], ["N", "5"]]
 
 
 def test_events_stay_where_they_meet(tmp_path: Path) -> None:
