@@ -15,6 +15,7 @@ import numpy as np
 from modelhub.errors import Inconclusive
 from modelhub_keras.archive import KerasFile
 from modelhub_keras.config import Layer, Network, Ref, flat, parse_layer
+from modelhub_keras.keras1 import LOST, arrays_today, layer_today
 from modelhub_keras.rewriting import rewritten
 from modelhub_keras.tensorflow_operations import KINDS, as_operation
 from modelhub_keras.weights import NamedWeights, Weights
@@ -23,9 +24,7 @@ __all__ = ["rebuild"]
 
 
 def rebuild(keras: Any, file: KerasFile, precision: str, free: frozenset[str]) -> Any:
-    """The model of a file of Keras 2, or of one of Keras 3 in the old layout. Raises `Inconclusive` for others."""
-    if file.version < (2,):
-        raise Inconclusive("the file is of Keras 1, whose layers Keras 3 no longer has")
+    """The model of a file whose weights are in the layout of before Keras 3. Raises `Inconclusive` for others."""
     if not isinstance(file.weights, NamedWeights):
         raise Inconclusive("only the layout of save_weights before Keras 3 is rebuilt")
     builder = _Rebuilder(keras, file, precision)
@@ -89,6 +88,10 @@ class _Rebuilder:
     def _layer(self, layer: Layer) -> Any:
         if layer.network is not None:
             return self.network(layer.network, frozenset())
+        if self.file.version < (2,):
+            layer = layer_today(layer)
+            if layer.kind in LOST:
+                return LOST[layer.kind](self.keras, {**layer.config, "dtype": self.precision})
         kind = getattr(self.keras.layers, layer.kind, None)
         if kind is None:
             raise Inconclusive(f"Keras {self.keras.__version__} has no layer {layer.kind}")
@@ -120,7 +123,11 @@ class _Rebuilder:
             if layer.network is not None:
                 self.set_weights(layer.network, weights.of(network, layer))
             elif id(layer) in self.made:
-                arrays = weights.of(network, layer).all()
+                found = weights.of(network, layer)
+                arrays = found.all()
+                if self.file.version < (2,):
+                    names = [name for name, _ in found.entries] if isinstance(found, NamedWeights) else []
+                    arrays = arrays_today(layer.kind, names, arrays)
                 if self.file.backend == "theano" and re.fullmatch(r"Conv[123]D", layer.kind):
                     arrays[0] = np.flip(arrays[0], axis=tuple(range(arrays[0].ndim - 2)))
                 if arrays:

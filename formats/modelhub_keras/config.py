@@ -55,6 +55,8 @@ class Layer:
     calls: list[Call] = field(default_factory=list)
     shared: int | None = None
     """A number that layers which are one and the same have in common (Keras 3: `shared_object_id`)."""
+    stranger: str | None = None
+    """Where its class comes from, if not from Keras."""
     operation: bool = False
     """One of Keras 3's functions on tensors (`keras.ops`), which is no layer."""
 
@@ -78,7 +80,7 @@ def parse_network(data: Any, where: str, depth: int = 0) -> Network:
     kind, config = _classed(data, where)
     if depth > DEEPEST:
         raise UnreadableFile(f"{where}: more than {DEEPEST} networks lie within one another")
-    if kind not in NETWORKS:
+    if kind not in NETWORKS or _stranger(data) is not None:
         raise Unsupported(
             f"{where}: the model is a {safe_text(kind)}, a class of its own whose graph is in no file; "
             f"rebuild it with the functional API, or bring it as ONNX"
@@ -95,27 +97,21 @@ def parse_layer(data: Any, index: int, where: str, depth: int, name: str | None 
     name = name if name is not None else given
     name = name if isinstance(name, str) and name else f"{kind.lower()}_{index}"
     place = f"{safe_text(name)} ({safe_text(kind)}, layer {index})"
-    _trusted_class(data, place)
     shared = data.get("shared_object_id")
     shared = shared if isinstance(shared, int) else None
     if kind in NETWORKS:
         network = parse_network(data, f"{where}, {place}", depth + 1)
         return Layer(name, kind, {}, place, network, shared=shared)
     config = _object(config, f"{where}, {place}")
-    return Layer(name, kind, config, place, shared=shared)
+    return Layer(name, kind, config, place, shared=shared, stranger=_stranger(data))
 
 
-def _trusted_class(data: dict[str, Any], place: str) -> None:
-    """Refuse a class that is only a namesake of one of Keras's own."""
+def _stranger(data: dict[str, Any]) -> str | None:
+    """Where a class comes from that is no more than a namesake of one of Keras's own."""
     registered, module = data.get("registered_name"), data.get("module")
-    stranger = module if isinstance(module, str) and not MODULES.fullmatch(module) else None
-    if stranger is None and isinstance(registered, str) and ">" in registered:
-        stranger = registered
-    if stranger is not None:
-        raise Unsupported(
-            f"{place}: this class comes from {safe_text(stranger)}, not from Keras; what it does is in no file. "
-            f"Bring the model as ONNX"
-        )
+    if isinstance(module, str) and not MODULES.fullmatch(module):
+        return module
+    return registered if isinstance(registered, str) and ">" in registered else None
 
 
 def _functional(config: dict[str, Any], where: str, depth: int) -> Network:

@@ -78,7 +78,7 @@ def _walked(file: KerasFile) -> tuple[ir.Model, Walk]:
 
 def _refuse_strangers(network: Network, where: str) -> None:
     """Refuse every layer class that is not in the table, all at once."""
-    reasons = [_reason(layer) for layer in _all_layers(network) if not _known(layer)]
+    reasons = [_reason(layer) for layer in _all_layers(network) if layer.stranger is not None or not _known(layer)]
     if reasons:
         raise Unsupported(f"{where} cannot be read", reasons)
 
@@ -92,6 +92,9 @@ def _known(layer: Layer) -> bool:
 
 
 def _reason(layer: Layer) -> str:
+    if layer.stranger is not None:
+        origin = safe_text(layer.stranger)
+        return f"{layer.where}: this class comes from {origin}, not from Keras; bring the model as ONNX"
     if layer.kind in ("Lambda", "TFOpLambda", "SlicingOpLambda"):
         return f"{layer.where}: holds a function of its own; rebuild it from layers, or bring the model as ONNX"
     if layer.kind.startswith("CuDNN"):
@@ -264,7 +267,7 @@ class Walk:
         xs = [_masked(x, masks[place] if place < len(masks) else None) for place, x in enumerate(xs)]
         if layer.network is not None:
             return self.run(layer.network, xs, step.all_weights)
-        entry = LAYERS.get(layer.kind)
+        entry = LAYERS.get(layer.kind) if layer.stranger is None else None
         if entry is None:
             raise Unsupported(f"{self.where} cannot be read", [_reason(layer)])
         if not xs or (len(xs) > 1 and not entry.many):

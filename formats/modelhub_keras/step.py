@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from modelhub.errors import UnreadableFile, Unsupported
+from modelhub.errors import UnreadableFile, Unsupported, safe_text
 from modelhub.graph.builder import Builder
 from modelhub_keras.config import Layer
 from modelhub_keras.options import Options
@@ -156,6 +156,8 @@ class Step:
     @contextmanager
     def inside(self, layer: Layer, part: str, scope: str = "") -> Iterator[Step]:
         """The step of a layer inside this one, its weights under `part`."""
+        if layer.stranger is not None:
+            self.refuse(f"holds a {layer.kind} from {safe_text(layer.stranger)}, not from Keras")
         inner = Step(self.walk, layer, self.all_weights.part(part), self.kwargs)
         if scope:
             with self.b.scope(scope):

@@ -126,12 +126,47 @@ def test_joined_masks_of_keras_2_have_no_referee(fixtures: Path) -> None:
         Runtime().load(folder / "architecture.json", interface, "float32", given)
 
 
-def test_keras_1_has_no_referee(cases: Path) -> None:
-    folder = cases / "lwtnn" / "highway" / "keras"
+@pytest.mark.parametrize("case", ["batchnorm", "highway"])
+def test_keras_1_is_rebuilt(case: str, cases: Path) -> None:
+    """With layers that Keras no longer has."""
+    folder = cases / "lwtnn" / case / "keras"
     given = ReadOptions(weights=folder / "weights.h5")
-    _, interface = read(folder / "architecture.json", given)
-    with pytest.raises(Inconclusive, match="Keras 1"):
-        Runtime().load(folder / "architecture.json", interface, "float32", given)
+    model, interface = read(folder / "architecture.json", given)
+    engine = Runtime().load(folder / "architecture.json", interface, "float64", given)
+    arrays = drawn(interface, 1)
+    (ours,) = run(model, arrays, "float64")
+    assert engine.name == "keras (config adapted)"
+    np.testing.assert_allclose(ours, engine(arrays)[interface.outputs[0].tensor], rtol=1e-12)
+
+
+def test_what_keras_1_alone_had_may_have_no_referee(tmp_path: Path) -> None:
+    """A convolution of Keras 1, whose kernels lay otherwise."""
+    from test_keras_old import CONV1, draw, layer, write
+
+    config = [layer("Convolution1D", "conv", batch_input_shape=[None, 6, 4], **CONV1)]
+    weights = {"conv": {"conv_W": draw(2, 1, 4, 3), "conv_b": draw(3)}}
+    path, second = write(tmp_path, config, weights, "1.2.2", "tensorflow")
+    given = ReadOptions(weights=second)
+    _, interface = read(path, given)
+    with pytest.raises(Inconclusive, match="Convolution1D of Keras 1 is not rebuilt"):
+        Runtime().load(path, interface, "float32", given)
+
+
+def test_gates_of_keras_1_are_rebuilt(tmp_path: Path) -> None:
+    from test_keras_old import RECURRENT, gates, layer, write
+
+    config = [
+        layer("LSTM", "lstm_1", batch_input_shape=[None, None, 2], **RECURRENT),
+        layer("GRU", "gru_1", **{**RECURRENT, "return_sequences": False}),
+    ]
+    weights = {"lstm_1": gates("lstm_1", "icfo", 2, 3), "gru_1": gates("gru_1", "zrh", 3, 3)}
+    path, second = write(tmp_path, config, weights, "1.2.2", "theano")
+    given = ReadOptions(weights=second)
+    model, interface = read(path, given)
+    engine = Runtime().load(path, interface, "float64", given)
+    arrays = drawn(interface, 5)
+    (ours,) = run(model, arrays, "float64")
+    np.testing.assert_allclose(ours, engine(arrays)[interface.outputs[0].tensor], rtol=1e-12)
 
 
 def test_code_in_a_file_does_not_run(tmp_path: Path) -> None:
