@@ -74,10 +74,11 @@ class Meta:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A graph input that is filled from the archive: parameter, buffer or lifted constant."""
+    """A graph input that is filled from the archive: parameter, buffer or (`lifted`) a constant of forward()."""
 
     value: str
     tensor: str
+    lifted: bool
 
 
 @dataclass(frozen=True)
@@ -279,9 +280,8 @@ class _Reader:
             tag, value = self.one(spec, "an input of the program")
             key = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constant": "tensor_constant_name"}
             if tag in key:
-                parameters.append(
-                    Parameter(self.name(need(value, "arg", dict, self.where)), self.name(value, key[tag]))
-                )
+                name = self.name(need(value, "arg", dict, self.where))
+                parameters.append(Parameter(name, self.name(value, key[tag]), lifted=tag == "tensor_constant"))
             elif tag == "user_input":
                 kind, arg = self.one(need(value, "arg", dict, self.where), "an input of the program")
                 if kind == "as_none":

@@ -157,13 +157,16 @@ def free_axes(program: Program) -> list[frozenset[str]]:
 
 def _mentions(program: Program, size: int) -> bool:
     """Whether a number in the program could be made of the number of steps: then that is no mere size of an axis."""
-    derived = {size, 1 / size, math.sqrt(size), 1 / math.sqrt(size), size - 1, 1 / max(size - 1, 1)} - {0, 1, -1, 2}
-    numbers = ("other", "self", "value", "exponent", "min", "max", "alpha", "beta", "scale", "fill_value")
-    for node in program.nodes:
-        for value in (node.args.get(name) for name in numbers):
-            if isinstance(value, (int, float)) and any(math.isclose(abs(value), d, rel_tol=1e-6) for d in derived):
-                return True
-    return False
+    names = ("other", "self", "value", "exponent", "min", "max", "alpha", "beta", "scale", "fill_value")
+    values = (node.args.get(name) for node in program.nodes for name in names)
+    return any(isinstance(value, (int, float)) and _made_of(value, size) for value in values)
+
+
+def _made_of(value: float, size: int) -> bool:
+    """Whether `value` is a usual function of `size`, as the divisor of a mean or the scale of attention are."""
+    bases = (size, size - 1, size + 1)
+    usual = [f for n in bases if n > 0 for f in (n, 1 / n, math.sqrt(n), 1 / math.sqrt(n))]
+    return any(math.isclose(abs(value), number, rel_tol=1e-6) for number in usual)
 
 
 # One attempt
@@ -184,7 +187,7 @@ class _Attempt:
                     hints[name] = size
         self.t = Translation(self.where, {**program.hints, **hints}, free)
         self.values: dict[str, Value] = {}
-        self.stored = {p.value: p.tensor for p in program.parameters}
+        self.stored = {p.value: p for p in program.parameters}
         self.last_use = {name: i for i, node in enumerate(program.nodes) for name in _uses(node)}
         self.last_use |= {value: len(program.nodes) for value, _ in program.outputs}
 
@@ -236,12 +239,21 @@ class _Attempt:
 
     def _load(self, name: str) -> None:
         """Fetch a parameter when it is first used: most files hold some that the graph never uses."""
-        tensor = self.stored.get(name)
-        if tensor is None or name in self.values:
+        parameter = self.stored.get(name)
+        if parameter is None or name in self.values:
             return
-        array = self.archive.tensor(tensor)
-        wish = re.sub(r"[^\w.-]+", "_", tensor.rpartition(".")[2], flags=re.A)[:80] or "constant"
+        array = self.archive.tensor(parameter.tensor)
+        if parameter.lifted and array.size == 1:
+            self._number(float(array.item()))
+        wish = re.sub(r"[^\w.-]+", "_", parameter.tensor.rpartition(".")[2], flags=re.A)[:80] or "constant"
         self.values[name] = Tensor(tuple(array.shape), array.dtype, array=array, wish=wish)
+
+    def _number(self, value: float) -> None:
+        """Object to a constant that may have been made of a number of steps that is dynamic now."""
+        for item in self.program.inputs:
+            steps = _static(self.program, item, 1)
+            if f"T_{item.name}" in self.t.free and steps and _made_of(value, steps):
+                raise Clash("a constant could be the number of steps")
 
     def _node(self, index: int, node: Node) -> None:
         found = _operator(node.target)

@@ -175,11 +175,18 @@ def test_steps_of_a_static_recurrent_file_become_dynamic(tmp_path: Path, steps: 
     agrees(module, model, [(torch.randn(n, t, 6),) for n, t in ((1, 1), (5, 9))])
 
 
-def test_steps_stay_where_a_number_could_be_made_of_them(tmp_path: Path) -> None:
-    model, text = said(export(Mean(), (torch.randn(2, 7, 6),), tmp_path / "net.pt2", dynamic=False))
-    assert dims(model) == ["N", "7", "6"]
+class Lifted(nn.Module):
+    def forward(self, tracks):
+        return tracks.sum(1) / torch.tensor(float(tracks.shape[1]))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+@pytest.mark.parametrize("kind", [Mean, Lifted])
+def test_steps_stay_where_a_number_could_be_made_of_them(tmp_path: Path, kind: type, steps: int) -> None:
+    model, text = said(export(kind(), (torch.randn(2, steps, 6),), tmp_path / "net.pt2", dynamic=False))
+    assert dims(model) == ["N", str(steps), "6"]
     assert "one length" not in text
-    assert "second axis of tracks stays 7 long" in text
+    assert f"second axis of tracks stays {steps} long" in text
 
 
 def test_each_sequence_is_freed_for_itself(tmp_path: Path) -> None:
@@ -208,9 +215,10 @@ def test_events_stay_where_they_meet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_a_layer_that_takes_steps_first_is_told_about(tmp_path: Path, dynamic: bool) -> None:
-    _, text = said(export(nn.GRU(6, 4), (torch.randn(5, 3, 6),), tmp_path / "net.pt2", dynamic=dynamic))
+    model, text = said(export(nn.GRU(6, 4), (torch.randn(5, 3, 6),), tmp_path / "net.pt2", dynamic=dynamic))
     assert "takes steps on the first axis of input" in text
     assert "batch_first=True" in text
+    assert dims(model)[0] == ("N" if dynamic else "5")
 
 
 def test_conditions_of_the_export_are_told(tmp_path: Path) -> None:
