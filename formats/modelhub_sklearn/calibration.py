@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from modelhub.graph.forest import Link
 from modelhub_sklearn.boosting import both_classes, linked
 from modelhub_sklearn.estimator import Estimator
-from modelhub_sklearn.linear import normalised
+from modelhub_sklearn.linear import normalised, sigmoid
 from modelhub_sklearn.table import Rows, apply, converts, method_of, side_by_side
 
 __all__ = ["interpolated"]
@@ -57,7 +57,7 @@ def _fold(e: Estimator, x: Rows, count: int) -> Rows:
 def _calibrated(e: Estimator, y: Rows) -> Rows:
     """One calibrator on decisions [N, 1]."""
     if e.name == f"{MODULE}_SigmoidCalibration":
-        return linked(y.op("Mul", -e.number("a_")).op("Sub", e.number("b_")), Link("sigmoid"))
+        return sigmoid(y.op("Mul", -e.number("a_")).op("Sub", e.number("b_")))
     if e.name != "sklearn.isotonic.IsotonicRegression":
         raise e.refused("not a calibrator that is known")
     if e.text("out_of_bounds") != "clip":

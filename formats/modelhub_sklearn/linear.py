@@ -12,7 +12,7 @@ from modelhub_sklearn.boosting import both_classes, linked
 from modelhub_sklearn.estimator import Estimator
 from modelhub_sklearn.table import Rows, converts
 
-__all__ = ["normalised"]
+__all__ = ["normalised", "sigmoid"]
 
 LINEAR = "sklearn.linear_model."
 
@@ -82,14 +82,26 @@ def _one_against_rest(e: Estimator) -> bool:
     )
 
 
-@converts("predict_proba", *LOGISTIC)
+def _many_against_rest(e: Estimator) -> bool:
+    """Whether probabilities of one class against the others are divided by their sum, which may be tiny."""
+    several = e.has("classes_") and len(e.classes) > 2
+    return several and (e.name == STOCHASTIC or _one_against_rest(e))
+
+
+@converts("predict_proba", *LOGISTIC, decides=_many_against_rest)
 def logistic(e: Estimator, x: Rows) -> Rows:
     """Sigmoid for two classes, softmax for more."""
     y = decision(e, x)
     if y.width == 1:
         # until 1.7 a multinomial model of two classes took the softmax of -y and y
         return both_classes(linked(y, Link("sigmoid", 2.0 if _multinomial(e) else 1.0)))
-    return normalised(linked(y, Link("sigmoid"))) if _one_against_rest(e) else linked(y, Link("softmax"))
+    return normalised(sigmoid(y)) if _one_against_rest(e) else linked(y, Link("softmax"))
+
+
+def sigmoid(y: Rows) -> Rows:
+    """exp(y) / (1 + exp(y)), right in all digits also where it is tiny, which onnxruntime's Sigmoid is not."""
+    power = y.op("Min", 700.0).op("Exp")
+    return power.op("Div", power.op("Add", 1.0))
 
 
 def normalised(p: Rows) -> Rows:
@@ -99,12 +111,17 @@ def normalised(p: Rows) -> Rows:
     return p.where(none, np.ones(p.width)).op("Div", total.where(none, np.full(1, float(p.width))))
 
 
-@converts("predict_proba", STOCHASTIC, when=lambda e: e.choice("loss") in ("log_loss", "log", "modified_huber"))
+@converts(
+    "predict_proba",
+    STOCHASTIC,
+    when=lambda e: e.choice("loss") in ("log_loss", "log", "modified_huber"),
+    decides=_many_against_rest,
+)
 def stochastic(e: Estimator, x: Rows) -> Rows:
     """Sigmoid for the logistic loss, a clipped line for modified_huber; normalised for more than two classes."""
     y = decision(e, x)
     if e.text("loss") == "modified_huber":
         p = y.op("Max", -1.0).op("Min", 1.0).op("Add", 1.0).op("Div", 2.0)
     else:
-        p = linked(y, Link("sigmoid"))
+        p = linked(y, Link("sigmoid")) if y.width == 1 else sigmoid(y)
     return both_classes(p) if p.width == 1 else normalised(p)

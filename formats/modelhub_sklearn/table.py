@@ -107,13 +107,15 @@ When = Callable[[Estimator], bool]
 class _Entry:
     convert: Convert
     when: When | None
-    decides: bool
+    decides: When
 
 
 _TABLE: dict[tuple[str, str], _Entry] = {}
 
 
-def converts(method: str, *names: str, when: When | None = None, decides: bool = False) -> Callable[[Convert], Convert]:
+def converts(
+    method: str, *names: str, when: When | None = None, decides: bool | When = False
+) -> Callable[[Convert], Convert]:
     """Enter a function for one method of classes (full names).
 
     Args:
@@ -121,13 +123,14 @@ def converts(method: str, *names: str, when: When | None = None, decides: bool =
         names: the classes.
         when: whether an estimator of the class has the method, if not all have it.
         decides: whether the function asks for more or less than, so that a rounding of its input may change the
-            output by much. A model with such a part keeps float64 in the middle.
+            output by much; or for which estimators. A model with such a part keeps float64 in the middle.
 
     """
+    asks = decides if callable(decides) else (lambda _: decides)
 
     def enter(function: Convert) -> Convert:
         for name in names:
-            _TABLE[name, method] = _Entry(function, when, decides)
+            _TABLE[name, method] = _Entry(function, when, asks)
         return function
 
     return enter
@@ -177,5 +180,8 @@ def class_index(e: Estimator, x: Rows) -> ir.Value:
 def decides(e: Estimator) -> bool:
     """Whether a rounding in the middle of the model may change what comes out by much."""
     return any(
-        entry.decides for inside in e.walk() for method in METHODS if (entry := _TABLE.get((inside.name, method)))
+        entry.decides(inside)
+        for inside in e.walk()
+        for method in METHODS
+        if (entry := _TABLE.get((inside.name, method)))
     )

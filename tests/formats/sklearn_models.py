@@ -30,6 +30,7 @@ SCORE = X[:, 0] - X[:, 1] * X[:, 2] + 0.3 * RANDOM.normal(size=300)
 TWO, THREE = np.where(SCORE > 0, "signal", "background"), np.digitize(SCORE, [-0.6, 0.6]) * 10
 COUNTS = np.floor(np.exp(SCORE / 2))
 HOLES = np.where(RANDOM.random(X.shape) < 0.15, np.nan, X)
+SOME = np.where([True, False, True, False], HOLES, X)
 CATEGORIES = HOLES.copy()
 CATEGORIES[:, 1] = RANDOM.choice([0, 1, 2, 5, 7, 9, 200, 1e6], 300)
 CATEGORIES[:, 3] = RANDOM.integers(0, 4, 300)
@@ -188,7 +189,7 @@ def deciding() -> dict[str, tuple[Any, np.ndarray, np.ndarray]]:
     return {
         "scaled_forest": (pipe(pre.StandardScaler(), forest), X, TWO),
         "components_forest": (pipe(impute.SimpleImputer(), decomposition.PCA(3), forest), HOLES, THREE),
-        "imputed": (pipe(impute.SimpleImputer(strategy="median", add_indicator=True), logistic), HOLES, TWO),
+        "imputed": (pipe(impute.SimpleImputer(strategy="median", add_indicator=True), logistic), SOME, TWO),
         "imputed_marker": (
             pipe(impute.SimpleImputer(missing_values=0, fill_value=7, strategy="constant"), logistic),
             SORTS,
@@ -202,6 +203,7 @@ def deciding() -> dict[str, tuple[Any, np.ndarray, np.ndarray]]:
         "bagging_svc": (e.BaggingClassifier(svm.LinearSVC(), **few), X, THREE),
         "bagging_regression": (e.BaggingRegressor(lm.Ridge(), **few), X, SCORE),
         "isotonic": (calibrated(naive_bayes.GaussianNB(), method="isotonic", cv=2), X, TWO),
+        "isotonic_line": (calibrated(svm.LinearSVC(), method="isotonic", cv=2), X, TWO),
         "isotonic_three": (calibrated(forest, method="isotonic", cv=2), X, THREE),
         "sigmoid": (calibrated(forest, cv=2), X, TWO),
         "sigmoid_svc": (calibrated(svm.LinearSVC(), cv=3), X, THREE),
@@ -277,12 +279,19 @@ def deciding() -> dict[str, tuple[Any, np.ndarray, np.ndarray]]:
 
 
 def rows(name: str, data: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Rows like `data`, in float32 numbers: new mixtures of its columns, some moved by a rounding, with its holes."""
+    """Rows like `data`, in float32 numbers: new mixtures of its columns, some moved by a rounding, with its holes.
+
+    A few lie far outside, or are no known category.
+    """
     random = np.random.default_rng(seed)
     x = np.stack([random.choice(column, count) for column in data.T], axis=1).astype(np.float32)
     moved = np.nextafter(x, random.choice(np.array([-np.inf, np.inf], np.float32), x.shape))
     kinds = name.startswith(("columns", "one_hot", "ordinal", "imputed_marker"))
-    return np.where(random.random(x.shape) < (0 if kinds else 0.3), moved, x).astype(np.float32)
+    if kinds:
+        unknown = 0.02 if name.startswith(("columns", "ordinal")) else 0
+        return np.where(random.random(x.shape) < unknown, 77, x).astype(np.float32)
+    x = np.where(random.random(x.shape) < 0.3, moved, x)
+    return np.where(random.random(x.shape) < 0.05, 5 * x, x).astype(np.float32)
 
 
 def finite(x: np.ndarray) -> np.ndarray:

@@ -153,6 +153,10 @@ FOREST: dict[str, tuple[Change, str]] = {
     "negative_shape": (header("{'descr': '<f8', 'fortran_order': False, 'shape': (-1,), }", bytes(8)), "shape"),
     "empty_items": (header("{'descr': '<U0', 'fortran_order': False, 'shape': (9000000000000,), }"), "array of"),
     "objects": (header("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", b"cos\nsystem\n."), "array of"),
+    "object_fields": (
+        header("{'descr': [('a', '|O')], 'fortran_order': False, 'shape': (1,), }", bytes(8)),
+        "array of",
+    ),
     "code_in_header": (header("__import__('os').system('true')"), "not a .npy array"),
     "deep_header": (header("(" * 9000), "not a .npy array"),
     "no_member": (lambda _, files: files.pop(next(n for n in files if n.endswith(".npy"))), "has no member"),

@@ -89,6 +89,42 @@ def test_every_form_gives_what_the_estimator_gives(group: str, name: str, tmp_pa
     np.testing.assert_array_equal(engine({"inputs": x})["outputs"], expected)
 
 
+def test_rows_at_thresholds_behind_a_scaler() -> None:
+    estimator, data, target = GROUPS["deciding"]["scaled_forest"]
+    estimator.fit(data, target)
+    scaler, forest = (step for _, step in estimator.steps)
+    splits = np.concatenate([tree.tree_.feature for tree in forest.estimators_])
+    thresholds = np.concatenate([tree.tree_.threshold for tree in forest.estimators_])
+    x = np.repeat(sklearn_models.rows("scaled_forest", data, 300, 9), 2, axis=0)
+    random = np.random.default_rng(10)
+    for column in range(x.shape[1]):
+        at = random.choice(thresholds[splits == column], len(x)) * scaler.scale_[column] + scaler.mean_[column]
+        near = at.astype(np.float32)
+        near = np.nextafter(near, random.choice(np.array([-np.inf, np.inf], np.float32), len(x)))
+        x[:, column] = np.where(random.random(len(x)) < 0.7, random.choice([near, at.astype(np.float32)]), x[:, column])
+    expected = estimator.predict_proba(x.astype(np.float64))
+    model = from_estimator(estimator)
+    for form in ("common", "float32", "float64"):
+        answer = run(written(model.clone(), form), x)
+        assert not (np.abs(answer - expected).max(axis=1) > 1e-6).any(), form
+
+
+def test_isotonic_calibration_beyond_its_knots_and_at_them() -> None:
+    from sklearn.isotonic import IsotonicRegression
+
+    estimator, data, target = GROUPS["deciding"]["isotonic_line"]
+    estimator.fit(data, target)
+    knots = [-0.5, 0.0, 0.25, 1.0]
+    for fold in estimator.calibrated_classifiers_:
+        fold.calibrators = [IsotonicRegression(out_of_bounds="clip").fit(knots, [0.1, 0.2, 0.7, 0.9])]
+        fold.estimator.coef_, fold.estimator.intercept_ = np.eye(1, data.shape[1]), np.zeros(1)
+    x = sklearn_models.rows("isotonic", data, 200, 11)
+    around = np.concatenate([np.nextafter(knots, -9), knots, np.nextafter(knots, 9)]).astype(np.float32)
+    x[:, 0] = np.resize(np.concatenate([around, np.linspace(-3, 3, 50, dtype=np.float32)]), len(x))
+    expected = estimator.predict_proba(x.astype(np.float64))
+    np.testing.assert_allclose(run(written(from_estimator(estimator), "float32"), x), expected, atol=1e-7)
+
+
 def test_rows_at_categories_and_beside_them() -> None:
     estimator, data, target = GROUPS["histogram"]["hist_categories"]
     estimator.fit(data, target)
