@@ -79,20 +79,10 @@ def batch_normalization(step: Step, x: Tensor) -> Tensor:
     axis = options.whole("axis", default=-1, least=-x.rank) % x.rank
     width = (step.size(x.shape[axis]),)
     scaled, centred = options.flag("scale", default=True), options.flag("center", default=True)
-    arrays = dict(
-        zip(
-            [*["gamma"] * scaled, *["beta"] * centred, "mean", "variance"],
-            step.weights(
-                gamma=width if scaled else None,
-                beta=width if centred else None,
-                moving_mean=width,
-                moving_variance=width,
-            )
-            if step.version >= (2,)
-            else step.weights(gamma=width, beta=width, running_mean=width, running_std=width),
-            strict=True,
-        )
+    stored = step.weights(
+        gamma=width if scaled else None, beta=width if centred else None, moving_mean=width, moving_variance=width
     )
+    arrays = dict(zip([*["gamma"] * scaled, *["beta"] * centred, "mean", "variance"], stored, strict=True))
     if step.version < (1, 0, 8):
         step.walk.tell(
             step.layer,

@@ -104,6 +104,23 @@ def test_hdf5_of_data_is_not_claimed(tmp_path: Path) -> None:
     assert not Importer().recognises(path)
 
 
+def test_the_first_keras_of_tensorflow_counts_as_its_successors(fixtures: Path, tmp_path: Path) -> None:
+    """`2.2.4-tf` masks the outputs of Bidirectional with zeros, as no Keras 2.2.4 did."""
+    folder = fixtures / "keras" / "keras2_masks"
+    config = json.loads((folder / "architecture.json").read_text())
+    outputs = {}
+    for version in (config["keras_version"], "2.2.4-tf", "2.2.4"):
+        (tmp_path / "arch.json").write_text(json.dumps({**config, "keras_version": version}))
+        session = ort.InferenceSession(
+            ir.to_proto(read(tmp_path / "arch.json", folder / "weights.h5")).SerializeToString()
+        )
+        inputs = np.load(folder / "inputs.npz")
+        feeds = {i.name: inputs[key] for i, key in zip(session.get_inputs(), inputs, strict=True)}
+        outputs[version] = session.run(None, feeds)[1]
+    np.testing.assert_array_equal(outputs[config["keras_version"]], outputs["2.2.4-tf"])
+    assert (outputs["2.2.4-tf"] != outputs["2.2.4"]).any()
+
+
 def test_an_architecture_alone_asks_for_weights(fixtures: Path) -> None:
     with pytest.raises(UsageError, match="--weights"):
         read(fixtures / "keras" / "deep_set" / "architecture.json")

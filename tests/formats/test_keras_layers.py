@@ -115,7 +115,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "conv1d": chain(
         (None, 4),
         lambda: L.Conv1D(3, 2, activation="relu"),
-        lambda: L.Conv1D(2, 3, padding="same"),
+        lambda: L.Conv1D(2, 4, padding="same"),
     ),
     "conv1d causal": chain((None, 4), lambda: L.Conv1D(3, 3, padding="causal", dilation_rate=2, use_bias=False)),
     "conv1d same dilated": chain((None, 4), lambda: L.Conv1D(3, 4, padding="same", dilation_rate=2)),

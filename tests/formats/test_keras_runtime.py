@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -73,6 +75,25 @@ def test_the_graph_computes_what_keras_computes(case: str, precision: str, fixtu
             theirs = answers[output.tensor]
             assert theirs.dtype == precision
             np.testing.assert_allclose(ours, theirs, rtol=1e-12 if precision == "float64" else 1e-5, atol=1e-6)
+
+
+def test_precisions_named_in_text(fixtures: Path, tmp_path: Path) -> None:
+    """Keras 2 and the first of Keras 3 wrote `"dtype": "float32"` where later ones write a policy."""
+    folder = fixtures / "keras" / "deep_set"
+
+    def plain(item: Any) -> Any:
+        if isinstance(item, dict):
+            return "float32" if item.get("class_name") == "DTypePolicy" else {k: plain(v) for k, v in item.items()}
+        return [plain(part) for part in item] if isinstance(item, list) else item
+
+    path = tmp_path / "architecture.json"
+    path.write_text(json.dumps(plain(json.loads((folder / "architecture.json").read_text()))))
+    model, interface = read(path, options(folder, "model.weights.h5"))
+    engine = Runtime().load(path, interface, "float64", options(folder, "model.weights.h5"))
+    arrays = drawn(interface, 5)
+    (ours,) = run(model, arrays, "float64")
+    assert engine.name == "keras"
+    np.testing.assert_allclose(ours, engine(arrays)[interface.outputs[0].tensor], rtol=1e-12)
 
 
 def test_keras_is_left_as_it_was(fixtures: Path) -> None:

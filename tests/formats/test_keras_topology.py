@@ -132,6 +132,12 @@ def test_names(tmp_path: Path) -> None:
     assert any(node.name is not None and node.name.startswith("chain/batch_normalization") for node in graph.graph)
 
 
+def test_what_acts_on_single_steps_is_not_folded(tmp_path: Path) -> None:
+    """TimeDistributed around dense layers is a product over the sequence as it is, which writers know again."""
+    graph = check(randomise(deep_set()), tmp_path, "keras")
+    assert [node.op_type for node in graph.graph][:5] == ["MatMul", "Add", "Relu", "MatMul", "Add"]
+
+
 def steps_of(graph: Any) -> list[object]:
     dims = [value.shape[1] for value in graph.graph.inputs]
     return [dim if isinstance(dim, int) else str(dim.value) for dim in dims]
