@@ -37,6 +37,9 @@ class Constants:
         inputs = [None if value is None else self.array(value) for value in node.inputs]
         if any(array is None and value is not None for array, value in zip(inputs, node.inputs, strict=True)):
             return None
+        first = inputs[0]
+        if node.op_type == "Cast" and first is not None and _among_floats(node, first):
+            return first  # a number stored as a double stays one: lwtnn computes in double
         return _compute(node, inputs)
 
     def known(self, value: ir.Value) -> bool:
@@ -64,6 +67,13 @@ class Constants:
             if node.op_type not in _KEEPS_ZERO or first is None:
                 return False
             value = first
+
+
+def _among_floats(node: ir.Node, array: NDArray[Any]) -> bool:
+    """Whether a Cast leads from one of float32 and float64 to one of them."""
+    to = node.attributes.get("to")
+    target = ir.DataType(to.as_int()) if to is not None else ir.DataType.UNDEFINED
+    return array.dtype in ("float32", "float64") and target in (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 
 
 def _constant(node: ir.Node) -> NDArray[Any] | None:

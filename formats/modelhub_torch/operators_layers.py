@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -34,14 +35,23 @@ def _gemm(
 ) -> Tensor:
     """The sum alpha · x · weight + beta · bias of matrices; a weight [in, out] kept as [out, in] is used as it is."""
     t.mixes(t.unify(x.shape[-1], weight.shape[0]))
-    turned = 0
+    matrix, turned = weight, 0
     if weight.array is not None and weight.array.T.flags.c_contiguous and not weight.array.flags.c_contiguous:
-        weight, turned = transpose(t, weight, (1, 0)), 1
-    columns = weight.shape[0 if turned else 1]
+        matrix, turned = transpose(t, weight, (1, 0)), 1
+    columns = weight.shape[1]
     scale = {key: value for key, value in (("alpha", alpha), ("beta", beta)) if value != 1}
     if bias is not None:
         t.broadcast((x.shape[0], columns), bias.shape)
-    return t.op("Gemm", x, weight, bias, shape=(x.shape[0], columns), transB=turned or None, **scale)
+    y = t.op("Gemm", x, matrix, bias, shape=(x.shape[0], columns), transB=turned or None, **scale)
+    if x.stacked is not None and not scale and (bias is None or bias.rank == 1):
+        y.spread = partial(_dense, t, x.stacked, weight, bias)
+    return y
+
+
+def _dense(t: Translation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The product x · weight + bias over the last axis of x; weight is [in, out]."""
+    y = matmul(t, x, weight)
+    return y if bias is None else binary(t, "Add", y, bias, y.dtype)
 
 
 @aten("linear.default")
@@ -53,8 +63,7 @@ def linear(t: Translation, c: Call) -> Tensor:
     turned = transpose(t, weight, (1, 0))
     if x.rank == 2:
         return _gemm(t, x, turned, bias)
-    y = matmul(t, x, turned)
-    return y if bias is None else binary(t, "Add", y, bias, y.dtype)
+    return _dense(t, x, turned, bias)
 
 
 @aten("addmm.default")

@@ -72,7 +72,12 @@ def view(t: Translation, c: Call) -> Tensor:
     """The same entries in another shape."""
     x = c.tensor("self")
     target = c.sizes("shape" if "shape" in c.node.args else "size")
-    return view_of(x, reshape(t, x, resolve(t, x.shape, target)))
+    shape = resolve(t, x.shape, target)
+    if x.spread is not None and len(shape) > 2:
+        spread = x.spread()  # core ATen flattens a sequence for a dense layer: here the layer works on the sequence
+        if spread.shape == shape:
+            return spread
+    return view_of(x, reshape(t, x, shape))
 
 
 @aten("flatten.using_ints")

@@ -156,6 +156,8 @@ def _convert(program: Any, dtype: Any) -> None:
             continue
         if "rms_norm" in str(node.target) and "eps" not in node.kwargs and len(node.args) < 4:
             node.kwargs = {**node.kwargs, "eps": torch.finfo(torch.float32).eps}  # its default would follow the dtype
+        if node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default  # the strides of the example may not be those of other sizes
         node.args = torch.fx.node.map_aggregate(node.args, lambda a: dtype if a in floats else a)
         node.kwargs = torch.fx.node.map_aggregate(node.kwargs, lambda a: dtype if a in floats else a)
     program.recompile()

@@ -52,6 +52,10 @@ class Tensor:
     filled: float | int | bool | None = None
     wish: str = "constant"
     """The name a constant would like to have."""
+    stacked: Tensor | None = None
+    """The tensor with more axes that this matrix of rows was reshaped from."""
+    spread: Callable[[], Tensor] | None = None
+    """Computes the same as a product with `stacked`, in all its axes."""
     base: Tensor | None = None
     """The tensor whose memory this one shares in torch (a view), which is no view itself."""
 

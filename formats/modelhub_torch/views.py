@@ -134,7 +134,10 @@ def reshape(t: Translation, x: Tensor, shape: Shape) -> Tensor:
             open_places += 1
     if open_places > 1 or (0 in [s for s in shape if isinstance(s, int)]):
         return t.op("Reshape", x, t.sizes(shape), shape=shape, allowzero=1 if 0 in shape else None)
-    return t.op("Reshape", x, t.b.ints(*plain), shape=shape)
+    result = t.op("Reshape", x, t.b.ints(*plain), shape=shape)
+    if len(shape) == 2 and x.rank > 2 and shape[-1] == x.shape[-1]:
+        result.stacked = x
+    return result
 
 
 def transpose(t: Translation, x: Tensor, order: Sequence[int]) -> Tensor:

@@ -80,6 +80,9 @@ def test_sizes_of_the_example_are_recognised(shape: tuple, target: tuple, expect
 
 
 def test_merged_axes_come_apart_in_their_own_order() -> None:
+    t = translation()
+    assert [*map(str, resolve(t, resolve(t, (N, 3, 5), (-1, 5)), (2, 3, 5)))] == ["N", "3", "5"]
+    assert [*map(str, resolve(t, resolve(t, (3, N, 5), (-1, 5)), (3, 2, 5)))] == ["3", "N", "5"]
     t = translation(4, 4)
     merged = resolve(t, (T, N, 5), (-1, 5))
     assert str(merged[0]) == "T_x*N"
