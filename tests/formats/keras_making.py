@@ -24,6 +24,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 keras = pytest.importorskip("keras")
 L = keras.layers
 
+TORCH = keras.backend.backend() == "torch"
+in_double = pytest.mark.skipif(TORCH, reason="Keras on torch rounds products to float32, whatever the dtype")
+
 Arrays = list[np.ndarray]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from keras_making import L, check, keras, randomise
+from keras_making import TORCH, L, check, keras, randomise
 
 
 def chain(shape: tuple[int | None, ...], *layers: Any, dtype: str = "float32") -> Callable[[], Any]:
@@ -194,5 +194,7 @@ def SelfAttention() -> Callable[[Any], Any]:
 @pytest.mark.parametrize("kind", ["keras", "h5"])
 @pytest.mark.parametrize("name", MODELS)
 def test_layer(name: str, kind: str, tmp_path: Path) -> None:
+    if name == "pool1d same" and TORCH:
+        pytest.skip("Keras on torch counts the padding in an average, on TensorFlow and JAX it does not")
     keras.utils.set_random_seed(3)
     check(randomise(MODELS[name]()), tmp_path, kind)

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from keras_making import L, keras, randomise
+from keras_making import L, in_double, keras, randomise
 
 from modelhub.errors import Inconclusive
 from modelhub.graph.interface import Feature, Input, Interface, Output
@@ -59,7 +59,7 @@ def without_tf_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "find_spec", lambda name: None if name == "tf_keras" else found(name))
 
 
-@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("float64", marks=in_double)])
 @pytest.mark.parametrize("case", SHIPPED)
 def test_the_graph_computes_what_keras_computes(case: str, precision: str, fixtures: Path) -> None:
     folder = fixtures / "keras" / case
@@ -77,6 +77,7 @@ def test_the_graph_computes_what_keras_computes(case: str, precision: str, fixtu
             np.testing.assert_allclose(ours, theirs, rtol=1e-12 if precision == "float64" else 1e-5, atol=1e-6)
 
 
+@in_double
 def test_precisions_named_in_text(fixtures: Path, tmp_path: Path) -> None:
     """Keras 2 and the first of Keras 3 wrote `"dtype": "float32"` where later ones write a policy."""
     folder = fixtures / "keras" / "deep_set"
@@ -96,6 +97,7 @@ def test_precisions_named_in_text(fixtures: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(ours, engine(arrays)[interface.outputs[0].tensor], rtol=1e-12)
 
 
+@in_double
 def test_keras_is_left_as_it_was(fixtures: Path) -> None:
     path = fixtures / "keras" / "classifier" / "model.h5"
     _, interface = read(path, ReadOptions())
@@ -105,6 +107,7 @@ def test_keras_is_left_as_it_was(fixtures: Path) -> None:
     assert keras.config.dtype_policy().name == "float32"
 
 
+@in_double
 def test_inputs_go_by_position_and_are_scaled(fixtures: Path) -> None:
     """With a user's names and scales, the engine takes raw inputs under the new names."""
     path = fixtures / "keras" / "classifier" / "model.h5"
@@ -119,6 +122,27 @@ def test_inputs_go_by_position_and_are_scaled(fixtures: Path) -> None:
     np.testing.assert_allclose(answers, plain[bare.outputs[0].tensor], rtol=1e-14)
 
 
+@in_double
+def test_what_keras_3_would_load_wrongly_is_rebuilt(tmp_path: Path) -> None:
+    """A file of Keras 2 that Keras 3 loads without complaint: only the rebuilt one keeps its hard_sigmoid."""
+    from test_keras_old import draw, layer, write
+
+    first = layer("InputLayer", "in", batch_input_shape=[None, 4], dtype="float32")
+    dense = layer("Dense", "dense", units=3, activation="hard_sigmoid", use_bias=True)
+    files = write(
+        tmp_path, {"name": "s", "layers": [first, dense]}, {"dense": {"k": draw(4, 3), "b": draw(3)}}, "2.9.0", None
+    )
+    files[0].write_text(files[0].read_text().replace('"Model"', '"Sequential"'))
+    given = ReadOptions(weights=files[1])
+    model, interface = read(files[0], given)
+    engine = Runtime().load(files[0], interface, "float64", given)
+    arrays = drawn(interface, 1)
+    (ours,) = run(model, arrays, "float64")
+    assert engine.name == "keras (config adapted)"
+    np.testing.assert_allclose(ours, engine(arrays)[interface.outputs[0].tensor], rtol=1e-12)
+
+
+@in_double
 def test_hard_sigmoid_of_keras_2_is_not_that_of_keras_3(cases: Path) -> None:
     """Keras 3 would load this file, and compute another function."""
     folder = cases / "lwtnn" / "gru_sequence" / "keras"
@@ -147,6 +171,7 @@ def test_joined_masks_of_keras_2_have_no_referee(fixtures: Path) -> None:
         Runtime().load(folder / "architecture.json", interface, "float32", given)
 
 
+@in_double
 @pytest.mark.parametrize("case", ["batchnorm", "highway"])
 def test_keras_1_is_rebuilt(case: str, cases: Path) -> None:
     """With layers that Keras no longer has."""
@@ -173,6 +198,7 @@ def test_what_keras_1_alone_had_may_have_no_referee(tmp_path: Path) -> None:
         Runtime().load(path, interface, "float32", given)
 
 
+@in_double
 def test_gates_of_keras_1_are_rebuilt(tmp_path: Path) -> None:
     from test_keras_old import RECURRENT, gates, layer, write
 
@@ -200,6 +226,7 @@ def test_code_in_a_file_does_not_run(tmp_path: Path) -> None:
         Runtime().load(path, bare, "float32", ReadOptions())
 
 
+@in_double
 def test_inputs_and_outputs_by_name(tmp_path: Path) -> None:
     """A model made with tables of inputs and outputs, whose order Keras makes that of the sorted names."""
     z, a = keras.Input((4,), name="zeta"), keras.Input((3,), name="alpha")
