@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
@@ -124,18 +125,13 @@ def test_inputs_go_by_position_and_are_scaled(fixtures: Path) -> None:
 
 @in_double
 def test_what_keras_3_would_load_wrongly_is_rebuilt(tmp_path: Path) -> None:
-    """A file of Keras 2 that Keras 3 loads without complaint: only the rebuilt one keeps its hard_sigmoid."""
-    from test_keras_old import draw, layer, write
-
-    first = layer("InputLayer", "in", batch_input_shape=[None, 4], dtype="float32")
-    dense = layer("Dense", "dense", units=3, activation="hard_sigmoid", use_bias=True)
-    files = write(
-        tmp_path, {"name": "s", "layers": [first, dense]}, {"dense": {"k": draw(4, 3), "b": draw(3)}}, "2.9.0", None
-    )
-    files[0].write_text(files[0].read_text().replace('"Model"', '"Sequential"'))
-    given = ReadOptions(weights=files[1])
-    model, interface = read(files[0], given)
-    engine = Runtime().load(files[0], interface, "float64", given)
+    """A whole model that says it is of Keras 2: Keras 3 loads it, and gives hard_sigmoid another meaning."""
+    path = tmp_path / "model.h5"
+    randomise(keras.Sequential([keras.Input((4,)), L.Dense(3, activation="hard_sigmoid")])).save(path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["keras_version"] = file["model_weights"].attrs["keras_version"] = "2.9.0"
+    model, interface = read(path, ReadOptions())
+    engine = Runtime().load(path, interface, "float64", ReadOptions())
     arrays = drawn(interface, 1)
     (ours,) = run(model, arrays, "float64")
     assert engine.name == "keras (config adapted)"
