@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from modelhub.errors import safe_text
 from modelhub_keras.config import parse_layer
-from modelhub_keras.step import LAYERS, Step, Tensor, layer
+from modelhub_keras.step import LAYERS, Step, Tensor, layer, single
 
 __all__ = ["RecurrentActivation", "activate", "activation_name", "recurrent_activation"]
 
@@ -57,6 +57,17 @@ def _tanh_shrink(step: Step, x: ir.Value) -> ir.Value:
     return step.b.op("Sub", x, step.b.op("Tanh", x))
 
 
+def _hard_shrink(step: Step, x: ir.Value) -> ir.Value:
+    """X beyond 1/2 on either side, else 0."""
+    beyond = step.b.op("Greater", step.b.op("Abs", x), step.scalar(0.5))
+    return step.b.op("Where", beyond, x, step.scalar(0.0))
+
+
+def _soft_shrink(step: Step, x: ir.Value) -> ir.Value:
+    """X drawn towards 0 by 1/2, but not across."""
+    return step.b.op("Sub", x, _clip(-0.5, 0.5)(step, x))
+
+
 def _squareplus(step: Step, x: ir.Value) -> ir.Value:
     b = step.b
     root = b.op("Sqrt", b.op("Add", b.op("Mul", x, x), step.scalar(4.0)))
@@ -68,12 +79,12 @@ RULES: dict[str, Rule] = {
     "elu": _op("Elu", alpha=1.0),
     "exponential": _op("Exp"),
     "gelu": _op("Gelu"),
-    "hard_shrink": _op("Shrink", lambd=0.5, bias=0.0),
+    "hard_shrink": _hard_shrink,
     "hard_sigmoid": _hard_sigmoid,
     "hard_silu": _op("HardSwish"),
     "hard_swish": _op("HardSwish"),
     "hard_tanh": _clip(-1.0, 1.0),
-    "leaky_relu": _op("LeakyRelu", alpha=0.2),
+    "leaky_relu": _op("LeakyRelu", alpha=single(0.2)),
     "linear": lambda _, x: x,
     "log_sigmoid": _log_sigmoid,
     "log_softmax": _op("LogSoftmax", axis=-1),
@@ -83,7 +94,7 @@ RULES: dict[str, Rule] = {
     "selu": _op("Selu", alpha=SELU_ALPHA, gamma=SELU_SCALE),
     "sigmoid": _op("Sigmoid"),
     "silu": _silu,
-    "soft_shrink": _op("Shrink", lambd=0.5, bias=0.5),
+    "soft_shrink": _soft_shrink,
     "softmax": _op("Softmax", axis=-1),
     "softmax_v2": _op("Softmax", axis=-1),
     "softplus": _op("Softplus"),
@@ -141,7 +152,7 @@ def recurrent_activation(step: Step, given: Any) -> RecurrentActivation:
     known = {
         "elu": RecurrentActivation("Elu", (1.0,)),
         "hard_sigmoid": RecurrentActivation("HardSigmoid", (hard_sigmoid_slope(step.version),), (0.5,)),
-        "leaky_relu": RecurrentActivation("LeakyRelu", (0.2,)),
+        "leaky_relu": RecurrentActivation("LeakyRelu", (single(0.2),)),
         "linear": RecurrentActivation("Affine", (1.0,), (0.0,)),
         "relu": RecurrentActivation("Relu"),
         "sigmoid": RecurrentActivation("Sigmoid"),
@@ -164,12 +175,13 @@ def relu(step: Step, x: Tensor) -> Tensor:
     """min(x, max_value) above the threshold, negative_slope (x - threshold) below (Keras: ReLU layer and K.relu)."""
     b, options = step.b, step.options
     highest = options.perhaps("max_value")
+    highest = None if highest is None else single(highest)
     slope = options.number("negative_slope", default=0.0) if options.get("negative_slope", default=None) else 0.0
     threshold = options.number("threshold", default=0.0) if options.get("threshold", default=None) else 0.0
     if threshold == 0.0 and slope == 0.0:
         value = b.op("Relu", x.value) if highest is None else _clip(0.0, highest)(step, x.value)
     elif threshold == 0.0:
-        value = b.op("LeakyRelu", x.value, alpha=slope)
+        value = b.op("LeakyRelu", x.value, alpha=slope if highest is not None else single(slope))
         value = value if highest is None else b.op("Min", value, step.scalar(highest))
     else:
         edge = step.scalar(threshold)
@@ -183,7 +195,7 @@ def relu(step: Step, x: Tensor) -> Tensor:
 
 @layer("LeakyReLU", pointwise=True)
 def leaky_relu(step: Step, x: Tensor) -> Tensor:
-    slope = step.options.number("negative_slope", "alpha", default=0.3)
+    slope = single(step.options.number("negative_slope", "alpha", default=0.3))
     return replace(x, value=step.b.op("LeakyRelu", x.value, alpha=slope))
 
 

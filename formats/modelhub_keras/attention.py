@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from modelhub.errors import safe_text
-from modelhub_keras.step import Step, Tensor, layer
+from modelhub_keras.step import Step, Tensor, layer, single
 
 __all__: list[str] = []
 
@@ -41,7 +41,7 @@ def multi_head_attention(step: Step, query: Tensor, *others: Tensor) -> list[Ten
     k = _heads(step, key, "key", heads, width, biased)
     v = _heads(step, value, "value", heads, deep, biased)
     # [N, heads, T, width] times [N, heads, width, S].
-    scaled = b.op("Mul", q, step.scalar(1.0 / math.sqrt(width)))
+    scaled = b.op("Mul", q, step.scalar(single(1.0 / math.sqrt(width))))
     scores = b.op("MatMul", scaled, b.op("Transpose", k, perm=[0, 1, 3, 2]))
     keep = _keep(step, query, key, value)
     if keep is not None:

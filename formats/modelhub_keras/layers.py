@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from modelhub.graph.blocks import highway, maxout
 from modelhub_keras.activations import activate
-from modelhub_keras.step import Step, Tensor, is_order, layer
+from modelhub_keras.step import Step, Tensor, is_order, layer, single
 
 __all__: list[str] = []
 
@@ -122,11 +122,14 @@ def layer_normalization(step: Step, x: Tensor) -> Tensor:
     shape = tuple(step.size(dim) for dim in x.shape[axes[0] :])
     scaled, centred = options.flag("scale", default=True), options.flag("center", default=True)
     arrays = step.weights(gamma=shape if scaled else None, beta=shape if centred else None)
-    gamma = arrays.pop(0) if scaled else step.filled(1, shape)
-    inputs = [step.constant(gamma, "gamma"), *(step.constant(beta, "beta") for beta in arrays)]
+    size = (math.prod(shape),)
+    gamma = arrays.pop(0).reshape(size) if scaled else step.filled(1, size)
+    inputs = [step.constant(gamma, "gamma"), *(step.constant(beta.reshape(size), "beta") for beta in arrays)]
     epsilon = options.number("epsilon", default=1e-3)
-    value = step.b.op("LayerNormalization", x.value, *inputs, axis=axes[0] - x.rank, epsilon=epsilon)
-    return replace(x, value=value)
+    flat = x if len(axes) == 1 else step.reshape(x, [*x.shape[1 : axes[0]], *size])
+    value = step.b.op("LayerNormalization", flat.value, *inputs, axis=-1, epsilon=epsilon)
+    y = replace(flat, value=value)
+    return y if len(axes) == 1 else step.reshape(y, x.shape[1:])
 
 
 @layer("Normalization")
@@ -169,7 +172,7 @@ def rescaling(step: Step, x: Tensor) -> Tensor:
         if isinstance(given, list):
             now = step.b.op(op_type, now, step.constant(_numbers(step, given), name))
         elif step.options.number(name, default=neutral) != neutral:
-            now = step.b.op(op_type, now, step.scalar(step.options.number(name)))
+            now = step.b.op(op_type, now, step.scalar(single(step.options.number(name))))
     return replace(x, value=now)
 
 
@@ -247,7 +250,9 @@ def embedding(step: Step, x: Tensor) -> Tensor:
     """One row of the table a number; with `mask_zero`, steps that hold 0 are masked."""
     b, options = step.b, step.options
     width = options.whole("output_dim")
-    (table,) = step.weights(embeddings=(options.whole("input_dim"), width))
+    height = options.whole("input_dim")
+    (table,) = step.weights(embeddings=(height, width))
+    step.walk.categories.setdefault(x.value, height)
     rows = x.value if x.kind == "i" else b.op("Cast", x.value, to=ir.DataType.INT64.value)
     value = b.op("Gather", step.constant(table, "embeddings"), rows, axis=0)
     mask = None

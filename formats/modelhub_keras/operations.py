@@ -16,7 +16,7 @@ import onnx_ir as ir
 from modelhub.errors import safe_text
 from modelhub_keras.activations import RULES
 from modelhub_keras.merging import broadcast
-from modelhub_keras.step import Dim, Step, Tensor
+from modelhub_keras.step import Dim, Step, Tensor, single
 
 __all__ = ["OPERATIONS", "apply", "axes_of", "operands", "operation", "option", "tensor"]
 
@@ -196,7 +196,7 @@ def softmax(step: Step, operand: Any) -> Tensor:
 @operation("LeakyRelu")
 def leaky_relu(step: Step, operand: Any) -> Tensor:
     x = tensor(step, operand)
-    slope = step.options.number("negative_slope", default=0.2)
+    slope = single(step.options.number("negative_slope", default=0.2))
     return replace(x, value=step.b.op("LeakyRelu", x.value, alpha=slope), mask=None)
 
 

@@ -129,25 +129,23 @@ class Walk:
         self.fixable: frozenset[str] = frozenset()
         self.told: dict[str, list[str]] = {}
         self.joins_masks = False
+        self.categories: dict[ir.Value, int] = {}
 
     def model(self) -> ir.Model:
         """The graph with its interface record."""
         network = self.file.network
         inputs = [self._input(network.layers[ref.layer]) for ref in network.inputs]
         outputs = self.run(network, inputs, self.file.weights)
-        names = [self._output_name(ref) for ref in network.outputs]
+        taken = {x.value.name or "" for x in inputs}
         records = []
-        for tensor, name in zip(outputs, names, strict=True):
+        for tensor, ref in zip(outputs, network.outputs, strict=True):
+            name = _distinct(self._output_name(ref), taken)
             width = self._width(tensor, name)
             labels = tuple(f"out_{i}" for i in range(width))
             dtype = {"f": self.dtype.name, "i": "int64", "b": "bool"}[tensor.kind]
             self.b.output(tensor.value, name, tensor.shape, dtype)
             records.append(Output(name, labels, sequence=tensor.rank == 3))
-        interface = Interface(
-            tuple(self._record(x) for x in inputs),
-            tuple(records),
-            invented=True,
-        )
+        interface = Interface(tuple(self._record(x) for x in inputs), tuple(records), invented=True)
         model = self.b.finish(interface, name=network.name)
         common.RemoveUnusedNodesPass()(model)
         return model
@@ -197,7 +195,8 @@ class Walk:
     def _record(self, x: Tensor) -> Input:
         name = x.value.name or ""
         width = self._width(x, name)
-        features = tuple(Feature(f"{name}_{index}") for index in range(width))
+        categories = self.categories.get(x.value)
+        features = tuple(Feature(f"{name}_{index}", categories=categories) for index in range(width))
         if x.rank != 3 and (x.rank != 2 or isinstance(x.shape[1], int)):
             return Input(name, features)
         steps = x.shape[1]
@@ -286,6 +285,15 @@ class Walk:
             self.tell(layer, "the mask of the input is dropped, as Keras does")
         kept = xs[0].mask if entry.masks == "pass" else None
         return [_masked_by(output, kept) for output in outputs]
+
+
+def _distinct(wish: str, taken: set[str]) -> str:
+    """`wish`, numbered where it is taken: an output may be given twice, or be called like an input."""
+    name, count = wish, 2
+    while name in taken:
+        name, count = f"{wish}_{count}", count + 1
+    taken.add(name)
+    return name
 
 
 def _is_length(dim: Any) -> bool:

@@ -29,7 +29,19 @@ from modelhub_keras.weights import Weights
 if TYPE_CHECKING:
     from modelhub_keras.reader import Walk
 
-__all__ = ["LARGEST", "LAYERS", "Dim", "Entry", "Lengths", "NeedsLength", "Step", "Tensor", "is_order", "layer"]
+__all__ = [
+    "LARGEST",
+    "LAYERS",
+    "Dim",
+    "Entry",
+    "Lengths",
+    "NeedsLength",
+    "Step",
+    "Tensor",
+    "is_order",
+    "layer",
+    "single",
+]
 
 LARGEST = 1 << 24
 """No axis is longer: architectures may claim any length where no array has to be there."""
@@ -229,6 +241,15 @@ class Step:
     def volume(self, dims: Sequence[Dim]) -> int:
         """How many numbers axes of these lengths hold."""
         return math.prod(self.size(dim) for dim in dims)
+
+
+def single(number: float) -> float:
+    """`number` rounded to float32, as Keras keeps some options whatever the precision.
+
+    TensorFlow's operators hold real attributes so, and Keras turns Python numbers into float32 tensors before it casts
+    them (backend/tensorflow/core.py, cast); Keras 2 rounded the options themselves (K.cast_to_floatx).
+    """
+    return float(np.float32(number))
 
 
 def is_order(given: Any, axes: range) -> bool:
