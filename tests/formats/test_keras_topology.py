@@ -140,6 +140,23 @@ def test_what_acts_on_single_steps_is_not_folded(tmp_path: Path) -> None:
     assert [node.op_type for node in graph.graph][:5] == ["MatMul", "Add", "Relu", "MatMul", "Add"]
 
 
+def test_an_output_given_twice_has_two_names(tmp_path: Path) -> None:
+    interface = Interface.of(check(randomise(many_outputs()), tmp_path, "keras"))
+    assert [output.name for output in interface.outputs] == ["p_0", "trunk_0", "q_0", "trunk_0_2"]
+
+
+def test_an_output_called_like_an_input(tmp_path: Path) -> None:
+    x = keras.Input((4,), name="score_0")
+    model = keras.Model(x, L.Dense(2, name="score")(x))
+    assert [output.name for output in Interface.of(check(randomise(model), tmp_path, "keras")).outputs] == ["score_0_2"]
+
+
+def test_what_is_looked_up_has_categories(tmp_path: Path) -> None:
+    ids = keras.Input((3,), name="ids")
+    graph = check(randomise(keras.Model(ids, L.Embedding(5, 2)(ids))), tmp_path, "keras", [np.eye(3, dtype="float32")])
+    assert [feature.categories for feature in Interface.of(graph).inputs[0].features] == [5, 5, 5]
+
+
 def steps_of(graph: Any) -> list[object]:
     dims = [value.shape[1] for value in graph.graph.inputs]
     return [dim if isinstance(dim, int) else str(dim.value) for dim in dims]
