@@ -45,6 +45,15 @@ def test_a_module_becomes_a_dynamic_graph(sizes: tuple[int, int]) -> None:
     agrees(module, model, [(torch.randn(n, 4), torch.randn(n, t, 6)) for n, t in ((1, 1), (5, 9))])
 
 
+def test_sizes_of_one_in_the_example_do_not_stick() -> None:
+    class Mean(nn.Module):
+        def forward(self, tracks):
+            return tracks.sum(1) / tracks.shape[1]
+
+    model = from_module(Mean(), torch.randn(1, 1, 6))
+    agrees(Mean(), model, [(torch.randn(n, t, 6),) for n, t in ((1, 1), (5, 9))])
+
+
 def test_named_arguments_and_dynamic_shapes() -> None:
     module = Tagger()
     example = {"tracks": torch.randn(2, 5, 6), "jet": torch.randn(2, 4)}
@@ -91,6 +100,9 @@ def test_statistics_of_the_batch_are_refused_even_with_trust(tmp_path: Path, tru
     path = export(module, (torch.randn(3, 4),), tmp_path / "net.pt2")
     with pytest.raises(Unsupported, match=r"(?s)running statistics.*model\.eval"):
         Importer().read(path, ReadOptions(trust=trust))
+    with pytest.raises(Unsupported) as caught:
+        Importer().read(path, ReadOptions())
+    assert "--trust" not in str(caught.value)  # it would not help
 
 
 def test_dropout_that_is_on_is_refused(tmp_path: Path) -> None:

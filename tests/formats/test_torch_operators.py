@@ -100,7 +100,8 @@ def creations(x):
     return (
         x + torch.arange(6) + torch.arange(0, 3, 0.5), x + torch.zeros(6) + torch.ones(x.shape[0], 1),
         torch.full((x.shape[0], 6), 0.3, dtype=x.dtype), torch.zeros_like(x), x.new_full((1,), 0.7) + x,
-        x + torch.arange(x.shape[0]).unsqueeze(1), torch.triu(torch.ones(6, 6)) + x[:1],
+        x + torch.arange(x.shape[0]).unsqueeze(1), x + torch.arange(2, x.shape[0] + 2).unsqueeze(1),
+        torch.triu(torch.ones(6, 6)) + x[:1],
     )  # fmt: skip
 
 

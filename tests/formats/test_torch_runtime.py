@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import zipfile
 from pathlib import Path
@@ -188,3 +189,5 @@ def test_the_clean_copy_holds_no_pickle(fixtures: Path) -> None:
             data = copy.read(name)
             assert not data.startswith((b"\x80", b"PK")), name
             assert b"stack_trace" not in data
+            assert b"nn_module_stack" not in data
+        assert json.loads(copy.read("model/models/model.json"))["guards_code"] == []

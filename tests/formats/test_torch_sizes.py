@@ -25,6 +25,7 @@ N, T = symbol("N"), symbol("T_x")
         ("2*s0 + 1", add(mul(2, symbol("s0")), 1)),
         ("(s0 + s1)*3 - s1*3", mul(3, symbol("s0"))),
         ("FloorDiv(4*s0, 2)", mul(2, symbol("s0"))),
+        ("4*s0 // 2 + 7 % 4", add(mul(2, symbol("s0")), 3)),
         ("7", 7),
     ],
 )
@@ -36,7 +37,8 @@ def test_expressions(text: str, expected: object) -> None:
     "text",
     [
         "__import__('os').system('true')", "Symbol('s0', positive=1)", "s0.__class__", "eval('1')", "s0 if s0 else 1",
-        "lambda: 0", "", "2 +", "(" * 100 + "1" + ")" * 100, "9**9**9", "Pow(Integer(9), Integer(99))", "s0[0]", "a b",
+        "lambda: 0", "", "2 +", "(" * 100 + "1" + ")" * 100, "9**9**9", "1**999999999999999999",
+        "Pow(Integer(9), Integer(99))", "s0[0]", "a b",
         "Symbol(s0)", "9" * 40, "x" * 5000, "Mod(s0)", "１",
     ],
 )  # fmt: skip
@@ -192,6 +194,36 @@ def test_steps_stay_where_a_number_could_be_made_of_them(tmp_path: Path, kind: t
     assert f"second axis of tracks stays {steps} long" in text
 
 
+class Fourth(Tracks):
+    def forward(self, tracks):
+        return self.lstm(tracks)[0][:, 3]
+
+
+class Leading(Tracks):
+    def forward(self, tracks):
+        return self.lstm(tracks)[0][:, :5].sum(1)
+
+
+class Picked(Tracks):
+    def forward(self, tracks):
+        return self.lstm(tracks)[0][:, torch.tensor([0, 2])].flatten(1)
+
+
+class Positions(Tracks):
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.randn(7, 6))
+
+    def forward(self, tracks):
+        return self.lstm(tracks + self.place)[0].sum(1)
+
+
+@pytest.mark.parametrize("kind", [Fourth, Leading, Picked, Positions])
+def test_steps_stay_where_they_are_told_apart_by_number(tmp_path: Path, kind: type) -> None:
+    model, _ = said(export(kind(), (torch.randn(2, 7, 6),), tmp_path / "net.pt2", dynamic=False))
+    assert dims(model) == ["N", "7", "6"]
+
+
 def test_each_sequence_is_freed_for_itself(tmp_path: Path) -> None:
     class Two(nn.Module):
         def forward(self, tracks, towers):
@@ -205,6 +237,15 @@ def test_each_sequence_is_freed_for_itself(tmp_path: Path) -> None:
         path = export(module, (torch.randn(2, 7, 6), torch.randn(2, 5, 6)), tmp_path / "net.pt2", dynamic=False)
         model, _ = said(path)
         assert [[str(d) for d in value.shape][:2] for value in model.graph.inputs] == [["N", "T_tracks"], ["N", "5"]]
+
+
+def test_events_stay_where_a_constant_has_their_number(tmp_path: Path) -> None:
+    class Noise(nn.Module):
+        def forward(self, jet):
+            return jet + torch.ones(jet.shape[0], 1)
+
+    model, _ = said(export(Noise(), (torch.randn(3, 6),), tmp_path / "net.pt2", dynamic=False))
+    assert dims(model) == ["3", "6"]
 
 
 def test_events_stay_where_they_meet(tmp_path: Path) -> None:
