@@ -86,27 +86,36 @@ def parse_json(text: bytes, where: str) -> Any:
             keys = [key for key, _ in items]
             twice = next(key for key in keys if keys.count(key) > 1)
             raise UnreadableFile(f"{where}: the key {safe_text(twice)!r} is given twice in one object")
+        if any(map(_overflows, result.values())):
+            raise UnreadableFile(f"{where}: a number overflows a double")
         return result
 
     def constant(name: str) -> float:
         raise UnreadableFile(f"{where}: {name} is not JSON")
 
-    def number(text: str) -> float:
-        value = float(text)
-        if math.isinf(value):
-            raise UnreadableFile(f"{where}: {safe_text(text)} overflows a double")
-        return value
-
     try:
-        return json.loads(
-            text.decode("utf-8-sig"), object_pairs_hook=pairs, parse_constant=constant, parse_float=number
-        )
+        document = json.loads(text.decode("utf-8-sig"), object_pairs_hook=pairs, parse_constant=constant)
+        if _overflows(document):
+            raise UnreadableFile(f"{where}: a number overflows a double")
+        return document
     except RecursionError:
         raise UnreadableFile(f"{where}: nested too deeply") from None
     except UnicodeDecodeError as error:
         raise UnreadableFile(f"{where}: not UTF-8 text (byte {error.start})") from None
     except ValueError as error:
         raise UnreadableFile(f"{where}: not valid JSON: {safe_text(error, 120)}") from None
+
+
+def _overflows(value: Any) -> bool:
+    """Whether a number in `value` became infinity. Objects inside have been looked at when they were made."""
+    if isinstance(value, list):
+        try:
+            if math.isfinite(sum(value)):  # much quicker than a look at each: models are long lists of numbers
+                return False
+        except (TypeError, OverflowError):
+            pass  # not only numbers, or whole ones beyond a double
+        return any(map(_overflows, value))
+    return isinstance(value, float) and math.isinf(value)
 
 
 class Archive:

@@ -48,8 +48,11 @@ def _json(path: Path, start: bytes) -> bool:
         return b'class_name\\"' in text
     if text[:1] != b"{" or path.stat().st_size > LARGEST_JSON:
         return False
+    whole = read_bytes(path)
+    if b'"class_name"' not in whole:  # quick to tell, where parsing takes a while
+        return False
     try:
-        data = parse_json(read_bytes(path), str(path))
+        data = parse_json(whole, str(path))
     except UnreadableFile:
         return b'"class_name"' in text
     return isinstance(data, dict) and isinstance(data.get("class_name"), str) and "config" in data

@@ -24,7 +24,7 @@ def is_lwtnn(path: Path) -> bool:
     Interface records and lwtnn's variables files have no `layers`; Keras has its own below `config`.
     """
     start = head(path).removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not start.startswith(b"{"):
+    if not start.startswith(b"{") or not start[1:].lstrip().startswith(b'"'):  # UBJSON begins with a brace, too
         return False
     wanted = {b'"layers"', b'"inputs"'}
     for key in _top_keys(path):

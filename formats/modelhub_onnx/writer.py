@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from modelhub.errors import Unsupported, UsageError, notice, safe_text
 from modelhub.files import atomic_write
-from modelhub.graph.canonical import infer_shapes
+from modelhub.graph.canonical import drop_no_ops, infer_shapes
 from modelhub.graph.forest_forms import classic
 from modelhub.graph.precision import to_precision
 from modelhub.protocols import WriteOptions
@@ -40,6 +40,7 @@ def write(model: ir.Model, path: Path, options: WriteOptions) -> None:
     if precision not in ("float32", "float64"):
         raise UsageError(f"ONNX is written in float32 or float64, not {safe_text(precision)!r}")
     to_precision(model, precision)
+    drop_no_ops(model)
     if options.form == "classic" or (options.opset is not None and options.opset < TREES_OPSET):
         _classic_trees(model, precision, path)
     infer_shapes(model)
@@ -50,11 +51,12 @@ def write(model: ir.Model, path: Path, options: WriteOptions) -> None:
     if options.opset is not None:
         proto = _to_opset(proto, options.opset, path)
     proto.ir_version = onnx.helper.find_min_ir_version_for(list(proto.opset_import))
-    onnx.checker.check_model(proto)
+    data = proto.SerializeToString(deterministic=True)
+    onnx.checker.check_model(data)
     if any(node.op_type == "GRU" for node in proto.graph.node):
         notice("onnxruntime 1.32 ends the whole process when a GRU is given an empty sequence: skip such events")
     with atomic_write(path) as temporary:
-        temporary.write_bytes(proto.SerializeToString(deterministic=True))
+        temporary.write_bytes(data)
 
 
 def _classic_trees(model: ir.Model, precision: str, path: Path) -> None:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from modelhub.graph.builder import DOMAIN, IR_VERSION
+from modelhub.graph.forest_attributes import without_long_attributes
 
 __all__ = ["canonical", "const", "infer_shapes", "inline_all"]
 
@@ -48,7 +49,8 @@ def infer_shapes(model: ir.Model) -> None:
     level = log.level
     log.setLevel(logging.CRITICAL)  # it prints a traceback where it gives up
     try:
-        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+        with without_long_attributes(model):
+            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
     finally:
         log.setLevel(level)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from modelhub.errors import Unsupported, safe_text
 from modelhub.graph.builder import ML_OPSET
 from modelhub.graph.forest import Compare, Forest, Link, Sets, tree_of
+from modelhub.graph.forest_attributes import Numbers, Strings, ints
 from modelhub.graph.forest_onnx import narrowed
 
 __all__ = ["CLASSIC_OPSET", "Found", "classic", "forest_at", "forests", "retype"]
@@ -87,19 +88,19 @@ def from_node(node: ir.Node) -> Forest:
     count, leaves = len(splits), len(weights)
     child = {}
     for side in ("true", "false"):
-        ids, is_leaf = _ints(node, f"nodes_{side}nodeids"), _ints(node, f"nodes_{side}leafs")
+        ids, is_leaf = ints(node, f"nodes_{side}nodeids"), ints(node, f"nodes_{side}leafs")
         child[side] = ids + count * (is_leaf != 0)
     missing = (
-        _ints(node, "nodes_missing_value_tracks_true") if "nodes_missing_value_tracks_true" in node.attributes else 0
+        ints(node, "nodes_missing_value_tracks_true") if "nodes_missing_value_tracks_true" in node.attributes else 0
     )
     nothing = np.full(leaves, -1, np.int64)
     bare = (child["true"] == child["false"]) & (child["true"] >= count)  # a tree of one leaf
     leaf = np.append(np.where(bare, child["true"] - count, -1), np.arange(leaves))
     member = np.append(modes == Compare.MEMBER, np.zeros(leaves, np.bool_))
-    roots, targets = _ints(node, "tree_roots"), _ints(node, "leaf_targetids")
+    roots, targets = ints(node, "tree_roots"), ints(node, "leaf_targetids")
     forest = Forest(
-        features=int(_ints(node, "nodes_featureids").max(initial=0)) + 1,
-        feature=np.append(np.where(bare, -1, _ints(node, "nodes_featureids")), nothing).astype(np.int32),
+        features=int(ints(node, "nodes_featureids").max(initial=0)) + 1,
+        feature=np.append(np.where(bare, -1, ints(node, "nodes_featureids")), nothing).astype(np.int32),
         compare=np.append(modes, np.zeros(leaves, np.uint8)),
         threshold=np.append(splits.astype(np.float64), np.zeros(leaves)),
         true_child=np.append(np.where(bare, -1, child["true"]), nothing),
@@ -162,10 +163,6 @@ def _int(node: ir.Node, name: str, default: int) -> int:
     return default if attribute is None else int(attribute.as_int())
 
 
-def _ints(node: ir.Node, name: str) -> NDArray[np.int64]:
-    return np.asarray(node.attributes[name].as_ints(), np.int64)
-
-
 def _tensor(node: ir.Node, name: str) -> NDArray[Any]:
     return np.asarray(node.attributes[name].as_tensor().numpy())
 
@@ -186,7 +183,7 @@ def retype(node: ir.Node, dtype: str) -> None:
         node.attributes[name] = ir.AttrTensor(name, ir.tensor(array))
 
 
-_MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
+_MODES: tuple[str, ...] = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
 
 
 def classic(model: ir.Model) -> None:
@@ -222,7 +219,7 @@ def _classic(forest: Forest) -> dict[str, Any]:
     compare[empty], threshold[empty] = Compare.LT, -np.inf
     false = forest.false_child.copy()
     false[extra.head] = extra.head_false
-    modes = np.append(np.where(forest.splits, compare, len(_MODES)), np.full(len(extra.owner), Compare.EQ))
+    modes = np.append(np.where(forest.splits, compare, len(_MODES)), np.full(len(extra.owner), Compare.EQ)).astype(int)
     ends = np.flatnonzero(~forest.splits)
     weights, targets, node = _targets(forest, tree, ends)
     tree = np.append(tree, tree[extra.owner])
@@ -230,7 +227,6 @@ def _classic(forest: Forest) -> dict[str, Any]:
         "treeids": tree,
         "nodeids": np.arange(len(tree)),
         "featureids": np.maximum(np.append(forest.feature, forest.feature[extra.owner]), 0),
-        "modes": np.array([*_MODES, "LEAF"])[modes],
         "values": np.append(threshold, extra.value.astype(np.float32)),
         "truenodeids": np.maximum(np.append(forest.true_child, forest.true_child[extra.owner]), 0),
         "falsenodeids": np.maximum(np.append(false, extra.false), 0),
@@ -241,13 +237,17 @@ def _classic(forest: Forest) -> dict[str, Any]:
     below = np.ones(len(tree), np.bool_)
     below[forest.roots] = False
     order = np.lexsort((below, tree))
+    columns = {f"nodes_{name}": column[order] for name, column in columns.items()}
+    columns |= {
+        "target_treeids": tree[node],
+        "target_nodeids": node,
+        "target_ids": targets,
+        "target_weights": weights.astype(np.float32),
+    }
     return {
         "n_targets": forest.outputs,
-        **{f"nodes_{name}": column[order].tolist() for name, column in columns.items()},
-        "target_treeids": tree[node].tolist(),
-        "target_nodeids": node.tolist(),
-        "target_ids": targets.tolist(),
-        "target_weights": weights.astype(np.float32).tolist(),
+        "nodes_modes": Strings("nodes_modes", modes[order], (*_MODES, "LEAF")),
+        **{name: Numbers(name, column) for name, column in columns.items()},
     }
 
 

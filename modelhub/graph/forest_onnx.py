@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from modelhub.errors import Unsupported
 from modelhub.graph.builder import Builder
 from modelhub.graph.forest import ZERO, Compare, Forest, Link, Rounding, tree_of
+from modelhub.graph.forest_attributes import Numbers
 from modelhub.graph.forest_linear import as_vectors
 from modelhub.graph.interface import Interface
 
@@ -192,19 +193,22 @@ def tree_ensemble(forest: Forest, values: NDArray[np.float64], outputs: NDArray[
     attributes: dict[str, Any] = {
         "aggregate_function": 1,  # sum
         "post_transform": 0,  # none
-        "tree_roots": roots.tolist(),
-        "nodes_featureids": split(forest.feature, 0).tolist(),
         "nodes_modes": ir.tensor(np.append(compare, np.zeros(len(bare))).astype(np.uint8)),
         "nodes_splits": ir.tensor(np.append(threshold, np.zeros(len(bare)))),
-        "nodes_truenodeids": place[true].tolist(),
-        "nodes_trueleafs": is_leaf[true].astype(int).tolist(),
-        "nodes_falsenodeids": place[false].tolist(),
-        "nodes_falseleafs": is_leaf[false].astype(int).tolist(),
-        "leaf_targetids": outputs[ends].tolist(),
         "leaf_weights": ir.tensor(values[ends]),
     }
+    columns = {
+        "tree_roots": roots,
+        "nodes_featureids": split(forest.feature, 0),
+        "nodes_truenodeids": place[true],
+        "nodes_trueleafs": is_leaf[true].astype(np.int8),
+        "nodes_falsenodeids": place[false],
+        "nodes_falseleafs": is_leaf[false].astype(np.int8),
+        "leaf_targetids": outputs[ends],
+    }
     if forest.missing[splits].any():
-        attributes["nodes_missing_value_tracks_true"] = split(forest.missing, 0).astype(int).tolist()
+        columns["nodes_missing_value_tracks_true"] = split(forest.missing, 0).astype(np.int8)
+    attributes |= {name: Numbers(name, column) for name, column in columns.items()}
     if forest.sets is not None and (compare == Compare.MEMBER).any():
         wanted = np.repeat(forest.sets.start[splits], sizes) + _count_up(sizes)
         attributes["membership_values"] = ir.tensor(_parted(forest.sets.members[wanted], sizes[sizes > 0]))
