@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import onnx
@@ -39,9 +41,27 @@ def read(path: Path, options: ReadOptions) -> ir.Model:  # noqa: ARG001 - an ONN
     if _opset(proto) < OPSET:
         proto = _raise(proto, path)
     try:
-        return ir.from_proto(proto)
+        model = ir.from_proto(proto)
     except Exception as error:  # onnx_ir raises many kinds on malformed protos
         raise UnreadableFile(f"{path}: {safe_text(error, 160)}") from None
+    # Until IR version 4 every weight had to be listed as an input too, whose value a caller might replace.
+    for weight in [value for value in model.graph.inputs if value.name in model.graph.initializers]:
+        model.graph.inputs.remove(weight)
+    _name_nodes(model.graph)
+    return model
+
+
+def _name_nodes(graph: ir.Graph) -> None:
+    """Give every node a name of its own, for messages and for what is spelled out of it: ONNX asks for none."""
+    taken = {node.name for node in graph}
+    seen: set[str | None] = {None, ""}
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(count)
+    for node in graph:
+        stem = node.name or node.op_type
+        while node.name in seen:
+            fresh = f"{stem}_{next(numbers[stem])}"
+            node.name = fresh if fresh not in taken else node.name
+        seen.add(node.name)
 
 
 def parse(path: Path) -> onnx.ModelProto:
@@ -104,9 +124,9 @@ def _check_size(tensor: onnx.TensorProto, path: Path) -> None:
         width = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     except KeyError:
         raise UnreadableFile(f"{where} has the unknown type {tensor.data_type}") from None
-    count = math.prod(tensor.dims)
+    numbers = math.prod(tensor.dims)
     packed = tensor.data_type in _FOUR_BITS
-    expected = (count + 1) // 2 if packed else count * width
+    expected = (numbers + 1) // 2 if packed else numbers * width
     if expected != len(tensor.raw_data):
         raise UnreadableFile(f"{where} claims {expected} bytes and holds {len(tensor.raw_data)}")
 

@@ -13,7 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import modelhub
 from modelhub.errors import ModelhubError, UnreadableFile, Unsupported, UsageError
-from modelhub.protocols import WriteOptions
+from modelhub.protocols import ReadOptions, WriteOptions
+from modelhub_onnx import Importer
 
 REAL = [
     "keras/cms_DeepDoubleX_102X_CvL/CvL",
@@ -155,3 +156,23 @@ def test_every_truncation_and_many_flips_are_refused_or_read(tmp_path: Path) -> 
             modelhub.read(path, format="onnx")
         except ModelhubError as error:
             assert len(str(error)) < 2000  # noqa: PT017 - refusing is as good as reading, as long as it is said well
+
+
+def test_weights_listed_as_inputs_are_no_inputs(tmp_path: Path) -> None:
+    """As every file before IR version 4 has it."""
+    proto = small()
+    proto.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [2, 2]))
+    onnx.save(proto, tmp_path / "old.onnx")
+    model = modelhub.read(tmp_path / "old.onnx")
+    assert [value.name for value in model.graph.inputs] == ["x"]
+    assert modelhub.check(tmp_path / "old.onnx", tmp_path / "old.onnx").verdict in ("identical", "equivalent")
+
+
+def test_every_node_gets_a_name_of_its_own(tmp_path: Path) -> None:
+    proto = small()
+    for name in ("", "Relu_0", "again", "again"):
+        proto.graph.node.append(helper.make_node("Relu", ["h"], [f"unused{len(proto.graph.node)}"], name=name))
+    onnx.save(proto, tmp_path / "net.onnx")
+    names = [node.name for node in Importer().read(tmp_path / "net.onnx", ReadOptions()).graph]
+    assert len(set(names)) == len(names) == 6
+    assert {"Relu_0", "again"} <= set(names)
