@@ -6,12 +6,13 @@
     registry.alias("btag@1", "prod")
     registry.get("btag@prod", to="here")
 
-A registry is a folder that explains itself:
+A registry is a folder, or a place at a URL, that explains itself:
 
-    registry.json           what this folder is; which aliases are protected; where the blobs are
+    registry.json           what this is; which aliases are protected; where blobs and index are, if not here
     blobs/sha256/<hex>      every file and every manifest, named by its SHA-256
     log/<name>/<n>.json     what happened to a model, in order: publishes and alias moves, each naming the one before
-    index.sqlite            a quick way into the above; `reindex` makes it anew from the log and the manifests
+    index.sqlite            a quick way into the above; `reindex` makes it anew from the log and the manifests.
+                            With `database`, a URL, it is on a server instead (`place.py`)
 """
 
 from __future__ import annotations

@@ -25,15 +25,21 @@ __all__ = ["registry"]
 _PLACE = click.option(
     "--registry",
     "place",
-    metavar="FOLDER",
-    help="The registry; else $MODELHUB_REGISTRY, else ~/.modelhub/registry.",
+    metavar="PLACE",
+    help="The registry, a folder or a URL; else $MODELHUB_REGISTRY, else ~/.modelhub/registry.",
+)
+_DATABASE = click.option(
+    "--database",
+    metavar="URL",
+    help="Where its index is, if not in the folder; else $MODELHUB_DATABASE, else as its registry.json says.",
 )
 
 
 @click.group()
 @_PLACE
+@_DATABASE
 @click.pass_context
-def registry(context: click.Context, place: str | None) -> None:
+def registry(context: click.Context, place: str | None, database: str | None) -> None:
     """Keep models, what was made from them, and the evidence.
 
     \b
@@ -49,8 +55,9 @@ def registry(context: click.Context, place: str | None) -> None:
       modelhub registry alias btag@1 prod
       modelhub registry get btag@prod --to models/
       modelhub registry which network.json
+      modelhub registry --registry s3://models/prod --database postgresql://db.cern.ch/models list
     """
-    context.obj = place
+    context.obj = (place, database)
 
 
 def _command(work: Callable[..., None]) -> click.Command:
@@ -58,13 +65,17 @@ def _command(work: Callable[..., None]) -> click.Command:
 
     @registry.command(name=work.__name__.strip("_"), help=work.__doc__)
     @_PLACE
+    @_DATABASE
     @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
     @click.pass_context
     @functools.wraps(work)
-    def run(context: click.Context, /, place: str | None, as_json: bool, **arguments: Any) -> None:
+    def run(
+        context: click.Context, /, place: str | None, database: str | None, as_json: bool, **arguments: Any
+    ) -> None:
         from modelhub_registry.catalog import Registry
 
-        with Registry(context.obj if place is None else place) as opened:
+        before, beside = context.obj
+        with Registry(before if place is None else place, beside if database is None else database) as opened:
             work(opened, as_json, **arguments)
 
     return run
@@ -160,7 +171,7 @@ def _list(opened: Registry, as_json: bool, name: str | None) -> None:
     elif found:
         render.print_list(found)
     else:
-        _say(f"{opened.root}: no versions yet; `modelhub registry push` publishes the first")
+        _say(f"{opened.where}: no versions yet; `modelhub registry push` publishes the first")
 
 
 @_command

@@ -1,178 +1,158 @@
-"""SQLite made dependable: WAL, every commit synced, writers one at a time from the start, created in one step."""
+"""The index's database: SQLite in a file (`sqlite.py`), or any server that SQLAlchemy knows, by URL.
+
+Who publishes holds a *writing* transaction, of which there is one at a time in a registry, whatever the database:
+SQLite locks its file, on a server every writing transaction begins with an update of the one row of the table `writer`.
+So the database decides the order: within such a transaction a publisher reads the head of the log, places its blobs,
+writes the next entry of the log and takes it into the index, in this order. The log may be an entry ahead of the index,
+where a publisher died in between, and the next writer adopts it. All writers of a registry must share one database.
+"""
 
 from __future__ import annotations
 
 import os
-import sqlite3
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from urllib.parse import quote
+from typing import Protocol
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError, SQLAlchemyError
-from sqlalchemy.pool import NullPool, QueuePool, StaticPool
+from sqlalchemy import Connection, Engine, create_engine, make_url, update
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from modelhub.errors import RegistryError, safe_text
 from modelhub_registry import migrations
+from modelhub_registry.sqlite import SQLite
+from modelhub_registry.tables import writer
 
-__all__ = ["DamagedIndexError", "Database", "memory"]
+__all__ = ["Database", "Fill", "Server", "open_database"]
 
-PATIENCE = 60.0
-"""Seconds to wait for another process's transaction."""
-
-
-class DamagedIndexError(RegistryError):
-    """The file of the index is no index any more."""
+Fill = Callable[[Connection], None]
+"""Puts into new, empty tables what the log says."""
 
 
-class Database:
-    """The file of the index. It need not exist until `create`, and is opened when first used."""
+class Database(Protocol):
+    """A database for the index, opened when first used. Every method raises `RegistryError`."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    where: str
+    """For messages: the file or the URL, without the password."""
+
+    def exists(self) -> bool:
+        """Whether there is an index."""
+
+    def create(self) -> None:
+        """Make the index, filled; nothing when it is there already. Any number of processes may do so at once."""
+
+    def renew(self, fill: Fill) -> None:
+        """Empty the index and fill it again, also when it is damaged."""
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A transaction that sees one state of the index."""
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """A transaction that holds the one write lock from its start, durable when it ends."""
+
+    def close(self) -> None:
+        """Close all connections; they come back when needed."""
+
+
+def open_database(url: str, fill: Fill) -> Database:
+    """The database with that URL, ``sqlite:////folder/index.sqlite`` or ``postgresql://host/name`` for example."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise RegistryError("the database must be given as a URL, as in postgresql://user@host/name") from None
+    if parsed.get_backend_name() == "sqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise RegistryError("an index in memory is lost at once: name a file, as in sqlite:////folder/index.sqlite")
+        return SQLite(Path(parsed.database), fill)
+    return Server(url, fill)
+
+
+class Server:
+    """A database server, by SQLAlchemy URL. Tested on PostgreSQL; a driver that is missing is told."""
+
+    def __init__(self, url: str, fill: Fill) -> None:
+        self._url = make_url(url)
+        if self._url.drivername == "postgresql":  # SQLAlchemy would look for the older psycopg2
+            self._url = self._url.set(drivername="postgresql+psycopg")
+        self.where = safe_text(self._url.render_as_string(hide_password=True), 300)
+        self._fill = fill
         self._engine: Engine | None = None
         self._process = 0
+        self._ready = False
 
-    def create(self, fill: Callable[[Connection], None]) -> None:
-        """Make the file, with its tables and what `fill` puts into them; nothing when it is there already.
+    def _open(self) -> Engine:
+        """The engine of this process: connections do not survive a fork."""
+        if self._engine is None or self._process != os.getpid():
+            self.close()
+            try:
+                self._engine = create_engine(self._url, pool_pre_ping=True, isolation_level="READ COMMITTED")
+            except ImportError as error:
+                raise RegistryError(
+                    f"{self.where}: this database needs the Python package {safe_text(error.name)}; install it"
+                ) from error
+            except SQLAlchemyError as error:
+                raise RegistryError(f"{self.where}: {safe_text(error, 200)}") from error
+            self._process = os.getpid()
+        return self._engine
 
-        It is made under another name and renamed under a lock, so the very first users of a registry, however many
-        at once, all find a whole index.
-        """
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(self.path.with_suffix(".lock")):
-                if self.path.exists():
-                    return
-                self._drop("-wal", "-shm")
-                fresh = Database(self.path.with_suffix(".new"))
-                fresh._drop("", "-wal", "-shm")  # left by a crash
-                engine = fresh._open("rwc")
-                with _told(self.path), _transaction(engine, True) as db:
-                    migrations.migrate(db)
-                    fill(db)
-                engine.dispose()
-                fresh.path.replace(self.path)
-        except OSError as error:
-            raise RegistryError(f"{self.path}: cannot make the index: {error.strerror or error}") from error
+    def exists(self) -> bool:
+        """Whether the tables are there."""
+        if not self._ready:
+            with self._told(), self._open().connect() as db:
+                self._ready = migrations.done(db) == migrations.LATEST
+        return self._ready
 
-    def set_aside(self) -> None:
-        """Rename a file that is no database any more, so that `create` makes a new one."""
-        self.close()
-        with _locked(self.path.with_suffix(".lock")), suppress(FileNotFoundError):
-            self.path.replace(self.path.with_suffix(".damaged"))
+    def create(self) -> None:
+        """Make the tables or bring them up to date. Where two do so at once, one fails and finds them made."""
+        for attempt in range(10):
+            try:
+                with self._told(), self._open().begin() as db:
+                    if migrations.done(db) < migrations.LATEST:
+                        migrations.migrate(db)
+                        migrations.clear(db)
+                        self._fill(db)
+                self._ready = True
+            except RegistryError as error:
+                if not isinstance(error.__cause__, DBAPIError) or attempt == 9:
+                    raise
+                time.sleep(0.1 * (attempt + 1))
+            else:
+                return
 
-    def _drop(self, *endings: str) -> None:
-        for ending in endings:
-            with suppress(FileNotFoundError):
-                self.path.with_name(self.path.name + ending).unlink()
+    def renew(self, fill: Fill) -> None:
+        """Empty and fill again, in one transaction."""
+        self.create()
+        with self.writing() as db:
+            migrations.clear(db)
+            fill(db)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that sees one state of the index. Raises `RegistryError`."""
-        with _told(self.path), _transaction(self._ready(), False) as db:
+        """A transaction."""
+        with self._told(), self._open().begin() as db:
             yield db
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that holds the one write lock from its start, durable when it ends. Raises `RegistryError`."""
-        with _told(self.path), _transaction(self._ready(), True) as db:
+        """A transaction that begins with the one row that all writers want."""
+        with self._told(), self._open().begin() as db:
+            db.execute(update(writer).values(turn=writer.c.turn + 1))
             yield db
 
     def close(self) -> None:
-        """Close all connections; they come back when needed."""
+        """Close all connections."""
         if self._engine is not None:
             self._engine.dispose(close=self._process == os.getpid())
             self._engine = None
 
-    def _ready(self) -> Engine:
-        """The engine of this process (SQLite's connections do not survive a fork), its tables up to date."""
-        if self._engine is None or self._process != os.getpid():
-            self.close()
-            engine = self._open("rw")
-            with _transaction(engine, False) as db:
-                done = migrations.done(db)
-            if done == 0:
-                raise DamagedIndexError(f"{self.path}: empty, so damaged; `modelhub registry reindex` makes it anew")
-            if done < migrations.LATEST:
-                with _transaction(engine, True) as db:
-                    migrations.migrate(db)
-            self._engine, self._process = engine, os.getpid()
-        return self._engine
-
-    def _open(self, mode: str) -> Engine:
-        """An engine; `mode` is "rwc" where SQLite may make the file, and "rw" where it must be there."""
-        writable = os.access(self.path.parent, os.W_OK) and (mode == "rwc" or os.access(self.path, os.W_OK))
-
-        def connect() -> sqlite3.Connection:
-            uri = f"file:{quote(str(self.path))}?mode={mode if writable else self._readonly()}"
-            connection = sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
-            if mode == "rwc":
-                connection.execute("PRAGMA journal_mode = WAL")  # the file remembers
-            if writable:
-                connection.execute("PRAGMA synchronous = FULL")
-            return connection
-
-        # A reader that may not write keeps no connection: an immutable one would never see what others write.
-        engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool if writable else NullPool)
-        event.listen(engine, "begin", _begin)
-        return engine
-
-    def _readonly(self) -> str:
-        """Without the right to write, WAL needs the writer's files beside the index, or the word that nobody writes."""
-        wal = self.path.with_name(self.path.name + "-wal")
-        return "ro" if wal.exists() and wal.stat().st_size else "ro&immutable=1"
-
-
-def memory() -> Engine:
-    """An index in memory, with its tables, to hold against the one on disk."""
-    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"isolation_level": None})
-    event.listen(engine, "begin", _begin)
-    with _transaction(engine, True) as db:
-        migrations.migrate(db)
-    return engine
-
-
-@contextmanager
-def _transaction(engine: Engine, writes: bool) -> Iterator[Connection]:
-    with engine.connect() as connection:
-        connection.execution_options(writes=writes)
-        with connection.begin():
-            yield connection
-
-
-def _begin(connection: Connection) -> None:
-    """Writers lock at once: one that reads first and locks later can fail half-way for no fault of its own."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Whatever SQLite has to say, as one `RegistryError`."""
-    try:
-        yield
-    except DatabaseError as error:
-        reason = str(error.orig)
-        if isinstance(error.orig, sqlite3.OperationalError) and "locked" in reason:
-            advice = f"another process has kept it busy for over {PATIENCE:.0f} s; try again"
-        elif "readonly" in reason or "unable to open" in reason:
-            advice = "it is missing, or may not be written here"
-        elif "malformed" in reason or "not a database" in reason or "no such" in reason:
-            advice = "it is damaged; `modelhub registry reindex` makes it anew from the log, which is the truth"
-            raise DamagedIndexError(f"{path}: {safe_text(reason)}: {advice}") from error
-        else:
-            advice = "look at the disk, then try again"
-        raise RegistryError(f"{path}: {safe_text(reason)}: {advice}") from error
-    except SQLAlchemyError as error:
-        raise RegistryError(f"{path}: {safe_text(error)}") from error
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock on `path` that ends with the process, however it ends."""
-    import fcntl
-
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Whatever the server has to say, as one `RegistryError`."""
+        try:
+            yield
+        except DBAPIError as error:
+            reason = " ".join(str(error.orig).split())
+            raise RegistryError(f"{self.where}: {safe_text(reason, 300)}") from error
+        except SQLAlchemyError as error:
+            raise RegistryError(f"{self.where}: {safe_text(error, 200)}") from error

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, delete, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, insert, or_, select, update
 
 from modelhub.errors import RegistryError
 from modelhub_registry.log import Entry, Head, Move, Publish
@@ -268,9 +268,3 @@ def rows(db: Connection) -> Iterator[tuple[str, tuple[Any, ...]]]:
     for table in METADATA.sorted_tables:
         for row in db.execute(select(table)):
             yield table.name, tuple(row)
-
-
-def clear(db: Connection) -> None:
-    """Forget everything."""
-    for table in METADATA.sorted_tables:
-        db.execute(delete(table))

@@ -14,9 +14,9 @@ from modelhub import plugins
 from modelhub.errors import PluginError, RegistryError, UnknownFormat
 from modelhub.files import head, parse_json, read_bytes
 from modelhub_registry import names
-from modelhub_registry.blobs import Staged, Store, chunks, staged
 from modelhub_registry.evidence import LIMIT, evidence
 from modelhub_registry.records import Artifact, Evidence
+from modelhub_registry.stores import Staged, Store, chunks, staged
 
 __all__ = ["Content", "Item", "collect", "digest", "interface"]
 

@@ -1,22 +1,25 @@
 """The log of a model: publishes and alias moves in order, one small JSON file each, never changed.
 
 The log, with the manifests, is the truth: numbers and aliases are what the log says. An entry names the digest of the
-one before, so none can be changed, swapped or taken out of the middle unseen. It is written while the index's write
-lock is held and before the index's transaction ends; where a crash comes between the two, the next writer finds the
-entry and adopts it.
+one before, so none can be changed, swapped or taken out of the middle unseen.
+
+Concurrency is decided by the database alone, on every store: an entry is written while the index's one write lock is
+held (`database.py`) and before the index's transaction ends, so numbers are distinct and no two writers want one key.
+Where a crash comes between entry and index, the next writer finds the entry and adopts it. An entry's key must be new:
+if it is not, somebody writes with another index, and is told so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from modelhub.errors import RegistryError, UnreadableFile, safe_text
 from modelhub.files import parse_json
 from modelhub_registry import names
-from modelhub_registry.blobs import Store, staged
 from modelhub_registry.records import canonical, fields, moment, sha256, text
+from modelhub_registry.stores import Item, Store, staged
 
 __all__ = ["Entry", "Head", "Log", "Move", "Publish"]
 
@@ -157,11 +160,13 @@ class Log:
     def _key(self, name: str, sequence: int) -> str:
         return f"{self.folder}/{names.name(name)}/{sequence:06d}.json"
 
-    def append(self, entry: Entry) -> None:
-        """Store an entry, durably. The caller holds the write lock and has looked for entries `after` its head."""
+    def append(self, entry: Entry, first: Sequence[Item] = ()) -> None:
+        """Store an entry, durably, after the prepared blobs `first` that it speaks of.
+
+        The caller holds the write lock and has looked for entries `after` its head.
+        """
         with staged(self.store, [entry.to_bytes()]) as ready:
-            self.store.place(ready, self._key(entry.name, entry.sequence))
-        self.store.settle()
+            self.store.place(first, last=(ready, self._key(entry.name, entry.sequence)))
 
     def after(self, name: str, head: Head) -> Iterator[Entry]:
         """The entries that follow `head`. Raises `RegistryError` at a damaged one."""

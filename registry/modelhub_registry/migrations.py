@@ -6,11 +6,12 @@ A step is never changed once released; the next one is added below. `tables.py` 
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, delete, inspect
 
 from modelhub.errors import RegistryError
+from modelhub_registry.tables import METADATA
 
-__all__ = ["LATEST", "done", "migrate"]
+__all__ = ["LATEST", "clear", "done", "migrate"]
 
 _STEPS: tuple[tuple[str, ...], ...] = (
     (
@@ -59,6 +60,10 @@ _STEPS: tuple[tuple[str, ...], ...] = (
             number INTEGER NOT NULL,
             PRIMARY KEY (name, alias))""",
     ),
+    (
+        "CREATE TABLE writer (turn INTEGER NOT NULL)",
+        "INSERT INTO writer VALUES (0)",
+    ),
 )
 
 LATEST = len(_STEPS)
@@ -85,3 +90,9 @@ def migrate(db: Connection) -> None:
         for statement in statements:
             db.exec_driver_sql(statement)
         db.exec_driver_sql(f"INSERT INTO migrations VALUES ({number})")
+
+
+def clear(db: Connection) -> None:
+    """Forget all that the log and the manifests can tell again."""
+    for table in METADATA.sorted_tables:
+        db.execute(delete(table))

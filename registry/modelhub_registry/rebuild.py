@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from modelhub.errors import RegistryError, safe_text
-from modelhub_registry import database, index
+from modelhub_registry import index, sqlite
 from modelhub_registry.blobs import Blobs
 from modelhub_registry.evidence import LIMIT as REPORT_LIMIT
 from modelhub_registry.evidence import evidence
@@ -61,7 +61,7 @@ def compare(disk: Connection, log: Log, blobs: Blobs) -> list[Finding]:
     heads = index.heads(disk)
     findings: list[Finding] = []
     lost: set[str] = set()
-    with database.memory().begin() as fresh:
+    with sqlite.memory().begin() as fresh:
         for name in sorted({*heads, *log.names()}):
             entries = heads.get(name, Head()).entries
             if (further := log.length(name)) > entries:

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from modelhub.errors import safe_text
-from modelhub_registry.catalog import Details
 from modelhub_registry.index import Found, History, Summary
+from modelhub_registry.lookup import Details
 from modelhub_registry.records import PASSING, Version
 
 __all__ = [

@@ -1,51 +1,50 @@
-"""`registry.json`: says that a folder is a registry, and how this one is set up. People may edit it."""
+"""`registry.json`: says that a place is a registry, and how this one is set up. People may edit it."""
 
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from modelhub.errors import RegistryError, UnreadableFile, UsageError
-from modelhub.files import atomic_write, parse_json, read_bytes
+from modelhub.files import atomic_write, parse_json
 from modelhub_registry import names
+from modelhub_registry.stores import Folder, Store, staged
 
-__all__ = ["Settings", "default_root"]
+__all__ = ["Settings"]
 
 KIND = "modelhub.registry"
 VERSION = 1
-
-
-def default_root() -> Path:
-    """The folder $MODELHUB_REGISTRY, else ~/.modelhub/registry."""
-    told = os.environ.get("MODELHUB_REGISTRY")
-    if told:
-        return names.path(told)
-    try:
-        return Path.home() / ".modelhub" / "registry"
-    except RuntimeError:  # neither $HOME nor an entry for this user
-        raise RegistryError("there is no home folder for a registry: name one with MODELHUB_REGISTRY") from None
+KEY = "registry.json"
+LIMIT = 1 << 20
 
 
 @dataclass(frozen=True)
 class Settings:
-    """protected: aliases, in lower case, that move only on passing reports. blobs: URL of blobs and logs, or None."""
+    """protected: aliases, in lower case, that move only on passing reports.
+
+    blobs: URL of blobs and logs, None where they lie beside registry.json. database: URL of the index, None where it is
+    SQLite beside registry.json, or named by each user (a URL with a password does not belong into this file).
+    """
 
     protected: tuple[str, ...] = ("prod",)
     blobs: str | None = None
+    database: str | None = None
 
     @classmethod
-    def load(cls, root: Path) -> Settings | None:
-        """The settings of the registry in `root`, None when the folder holds none. Raises `RegistryError`."""
-        path = root / "registry.json"
-        if not path.exists():
-            return None
+    def load(cls, home: Store) -> Settings | None:
+        """The settings of the registry there, None when there is none. Raises `RegistryError`."""
+        data = b""
         try:
-            return cls._of(parse_json(read_bytes(path, 1 << 20), str(path)))
+            for piece in home.read(KEY):
+                data += piece
+                if len(data) > LIMIT:
+                    raise RegistryError(f"larger than {LIMIT} bytes")
+            return cls._of(parse_json(data, KEY))
+        except KeyError:
+            return None
         except (UnreadableFile, RegistryError) as error:
-            raise RegistryError(f"{path}: not the settings of a registry: {error}") from None
+            raise RegistryError(f"{home.where}/{KEY}: not the settings of a registry: {error}") from None
 
     @classmethod
     def _of(cls, data: Any) -> Settings:
@@ -53,18 +52,27 @@ class Settings:
             raise RegistryError(f"it is no JSON object of kind {KIND}")
         if data.get("version") != VERSION:
             raise RegistryError(f"it is not of version {VERSION}, which this modelhub knows")
-        protected, blobs = data.get("protected"), data.get("blobs")
-        if not isinstance(protected, list) or not isinstance(blobs, str | None) or len(data) != 4:
-            raise RegistryError("it must have kind, version, protected (a list of aliases) and blobs (a URL or null)")
-        return cls(tuple(names.alias(word).lower() for word in protected), blobs)
+        protected, blobs, database = data.get("protected"), data.get("blobs"), data.get("database")
+        known = {"kind", "version", "protected", "blobs", "database"}
+        urls = isinstance(blobs, str | None) and isinstance(database, str | None)
+        if not isinstance(protected, list) or not urls or not data.keys() <= known:
+            raise RegistryError(
+                "it must have kind, version, protected (a list of aliases), and may have blobs and database (URLs)"
+            )
+        return cls(tuple(names.alias(word).lower() for word in protected), blobs, database)
 
-    def store(self, root: Path) -> None:
+    def save(self, home: Store) -> None:
         """Write the settings of a new registry."""
-        text = {"kind": KIND, "version": VERSION, "protected": list(self.protected), "blobs": self.blobs}
+        text = json.dumps({"kind": KIND, "version": VERSION, **asdict(self)}, indent=1) + "\n"
+        if not isinstance(home, Folder):
+            with staged(home, [text.encode()]) as ready:
+                home.prepare([(ready, KEY)])
+                home.place([(ready, KEY)])
+            return
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            with atomic_write(root / "registry.json") as path:
-                path.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+            home.root.mkdir(parents=True, exist_ok=True)
+            with atomic_write(home.root / KEY) as path:  # a file for people, not read-only as blobs are
+                path.write_text(text, encoding="utf-8")
         except (OSError, UsageError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise RegistryError(f"{root}: cannot make a registry here: {reason}") from error
+            raise RegistryError(f"{home.where}: cannot make a registry here: {reason}") from error

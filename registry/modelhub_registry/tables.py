@@ -1,12 +1,17 @@
-"""The index's tables as `migrations.py` leaves them. All in them can be had again from the log and the manifests."""
+"""The index's tables as `migrations.py` leaves them.
+
+All in the tables of `METADATA` can be had again from the log and the manifests, and `reindex` empties them first. What
+only the database knows stands in `KEPT`, which a reindex leaves alone.
+"""
 
 from __future__ import annotations
 
 from sqlalchemy import Boolean, Column, Integer, MetaData, Table, Text
 
-__all__ = ["METADATA", "aliases", "files", "log", "models", "versions"]
+__all__ = ["KEPT", "METADATA", "aliases", "files", "log", "models", "versions", "writer"]
 
 METADATA = MetaData()
+KEPT = MetaData()
 
 # One row per model. `folded` is the name in lower case: no two models may differ in case only, for the sake of file
 # systems that do not either. `entries`, `last` and `versions` are the head of its log.
@@ -70,3 +75,6 @@ aliases = Table(
     Column("alias", Text, primary_key=True),
     Column("number", Integer, nullable=False),
 )
+
+# One row, which every writing transaction on a server updates first: so there is one at a time (`database.py`).
+writer = Table("writer", KEPT, Column("turn", Integer, nullable=False))

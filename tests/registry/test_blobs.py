@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from modelhub.errors import RegistryError
-from modelhub_registry.blobs import Blobs, Folder, Remote, Store, staged
+from modelhub_registry.blobs import Blobs
+from modelhub_registry.remote import Remote
+from modelhub_registry.stores import Folder, Store, staged
 
 DATA = b"some weights" * 1000
 SHA = hashlib.sha256(DATA).hexdigest()
@@ -25,15 +27,18 @@ def store(request, tmp_path: Path) -> Store:
 
 def put(store: Store, data: bytes = DATA) -> str:
     with staged(store, [data[:100], data[100:]]) as blob:
-        Blobs(store).put(blob)
-    store.settle()
+        items = [Blobs(store).item(blob)]
+        store.prepare(items)
+        store.place(items)
     return blob.sha256
 
 
 def replace(store: Store, sha256: str, data: bytes) -> None:
     """Change a stored blob behind the registry's back."""
     with staged(store, [data]) as blob:
-        store.place(blob, f"blobs/sha256/{sha256}")
+        store.delete(key := f"blobs/sha256/{sha256}")
+        store.prepare([(blob, key)])
+        store.place([(blob, key)])
 
 
 def test_put_get_list_delete(store: Store, tmp_path: Path) -> None:
@@ -102,21 +107,21 @@ def _out_of_space():
 def test_folder_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """File synced, renamed, then every folder with a new entry synced: in another order a power cut may tear it."""
     events: list[tuple[str, str]] = []
-    fsync, rename = os.fsync, Path.replace
+    fsync, rename = os.fsync, os.replace
 
     def watched_fsync(handle: int) -> None:
         path = Path(f"/proc/self/fd/{handle}").readlink()
         events.append(("fsync", str(path.relative_to(tmp_path))))
         fsync(handle)
 
-    def watched_rename(self: Path, target: Path) -> Path:
+    def watched_rename(path: Path, target: str) -> None:
         events.append(("rename", str(Path(target).relative_to(tmp_path))))
-        return rename(self, target)
+        rename(path, target)
 
     if not Path("/proc/self/fd").exists():
         pytest.skip("needs /proc to name what is synced")
     monkeypatch.setattr(os, "fsync", watched_fsync)
-    monkeypatch.setattr(Path, "replace", watched_rename)
+    monkeypatch.setattr(os, "replace", watched_rename)
     put(Folder(tmp_path))
     assert events[0][1].startswith("incoming/")
     renamed = events.index(("rename", f"blobs/sha256/{SHA}"))

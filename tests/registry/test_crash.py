@@ -110,7 +110,7 @@ def die_at(count: int) -> None:
         return call
 
     os.fsync = watched(os.fsync)  # type: ignore[assignment]
-    Path.replace = watched(Path.replace)  # type: ignore[method-assign, assignment]
+    os.replace = watched(os.replace)  # type: ignore[assignment]
 
 
 def check_after_crash(registry: Registry, before: list[str]) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from sqlalchemy import inspect
 
 from modelhub_registry import index, migrations
-from modelhub_registry.database import memory
-from modelhub_registry.tables import METADATA
+from modelhub_registry.sqlite import memory
+from modelhub_registry.tables import KEPT, METADATA
 
 
 def test_migrations_lead_to_the_tables() -> None:
     with memory().connect() as db:
         found = inspect(db)
-        assert set(found.get_table_names()) == {*METADATA.tables, "migrations"}
-        for name, table in METADATA.tables.items():
+        tables = {**METADATA.tables, **KEPT.tables}
+        assert set(found.get_table_names()) == {*tables, "migrations"}
+        for name, table in tables.items():
             columns = {c["name"]: (str(c["type"]), c["nullable"]) for c in found.get_columns(name)}
             assert columns == {c.name: (str(c.type), bool(c.nullable)) for c in table.columns}
             assert found.get_pk_constraint(name)["constrained_columns"] == [c.name for c in table.primary_key]

@@ -1,0 +1,112 @@
+"""Publishing versions and moving aliases: all that writes to a log."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+from modelhub.errors import RegistryError
+from modelhub_registry import index, intake, names, rebuild
+from modelhub_registry.log import Move, Publish
+from modelhub_registry.lookup import Lookup
+from modelhub_registry.records import Manifest, Version, text
+from modelhub_registry.stores import Item, staged
+
+__all__ = ["Publishing"]
+
+
+class Publishing(Lookup):
+    """The verbs that write."""
+
+    def push(
+        self,
+        name: str,
+        artifacts: Iterable[intake.Item],
+        reports: Iterable[str | os.PathLike[str]] = (),
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        interface: Mapping[str, Any] | None = None,
+        again: bool = False,
+    ) -> Version:
+        """Publish files as the next version of `name`: all of it or nothing, on disk when this returns.
+
+        Args:
+            name: the model's name.
+            artifacts: paths, the source first and exports after it, or pairs (role, path).
+            reports: reports of `modelhub check` about a source and an export among these files.
+            metadata: JSON values by key.
+            interface: the interface record as JSON, or an lwtnn variables file's content; else that of the reports.
+            again: make a new version even if one with the same content is there; without, that one is returned.
+
+        """
+        names.name(name)
+        self._make()
+        with ExitStack() as stack:
+            content = intake.collect(stack, self._store, artifacts, reports)
+            draft = Manifest(
+                name,
+                content.artifacts,
+                self._provenance(),
+                content.reports,
+                content.interface() if interface is None else intake.interface(interface),
+                dict(metadata or {}),
+            )
+            manifest = Manifest.from_bytes(draft.ordered().to_bytes(), f"{name} cannot be published")
+            items = [self._blobs.item(blob) for blob in content.blobs]
+            self._store.prepare(items)
+            return self._publish(manifest, items, again)
+
+    def _publish(self, manifest: Manifest, items: Sequence[Item], again: bool) -> Version:
+        """Under the write lock: blobs and manifest, then the log, then the index; nothing of it for known content."""
+        name = manifest.name
+        with staged(self._store, [manifest.to_bytes()]) as blob:
+            last = self._blobs.item(blob)
+            self._store.prepare([last])
+            with self._database.writing() as db:
+                head = self._follow(db, name)
+                number = None if again else index.newest_with(db, name, manifest.content)
+                if number is not None:
+                    self._store.place(items)  # mends what was damaged
+                elif not index.holds(db, name, blob.sha256):
+                    event = Publish(head.versions + 1, blob.sha256)
+                    self._record(db, head, name, manifest.provenance, event, manifest=manifest, first=[*items, last])
+                    return Version(event.number, blob.sha256, manifest, new=True)
+        if number is None:  # the same again, in the same microsecond
+            return self._publish(replace(manifest, provenance=self._provenance()), items, again)
+        return self.version(f"{name}@{number}")
+
+    def alias(self, ref: str, alias: str, *, force: bool = False, reason: str | None = None) -> Version:
+        """Let `alias` point to the version `ref`, and return it.
+
+        A protected alias (`prod`, see registry.json) moves only to a sound version whose reports prove every export
+        of it; `force` with a `reason` moves it all the same, and both are in the log for ever.
+        """
+        names.alias(alias)
+        if reason is not None:
+            text(reason, "a reason")
+        if force and reason is None:
+            raise RegistryError("to force an alias, give a reason; it is kept for ever")
+        version = self.version(ref)
+        protected = alias.lower() in self._settings.protected
+        gaps = self._gaps(version) if protected else []
+        if gaps and not force:
+            raise RegistryError(
+                "\n".join([f"{version.ref} may not become {alias!r}:", *(f"  - {gap}" for gap in gaps)])
+                + "\nPush it again with passing reports of `modelhub check`, or force it with a reason, kept for ever."
+            )
+        with self._database.writing() as db:
+            head = self._follow(db, version.name)
+            previous = index.alias_of(db, version.name, alias)
+            if previous == version.number:
+                return version
+            move = Move(alias, version.number, previous, bool(gaps), reason)
+            self._record(db, head, version.name, self._provenance(), move)
+        return version
+
+    def _gaps(self, version: Version) -> Sequence[str]:
+        """Why a version may not be protected, one line each: gaps in its evidence, damage to what it consists of."""
+        damage = rebuild.examine(self._blobs, version.ref, version.manifest, {})
+        return [*version.manifest.gaps(), *(finding.what for finding in damage)]
