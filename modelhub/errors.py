@@ -119,5 +119,7 @@ def notice(text: str) -> None:
 
 def safe_text(value: object, limit: int = 80) -> str:
     """Text from a file made fit to print: control and bidirectional characters escaped, cut at `limit`."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(value))
+    text = str(value)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import stat
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -13,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from modelhub.errors import UnreadableFile, UsageError, safe_text
 
-__all__ = ["LIMITS", "Archive", "Limits", "atomic_write", "head", "parse_json", "read_bytes"]
+__all__ = ["LIMITS", "Archive", "Limits", "atomic_write", "head", "parse_json", "read_bytes", "zip_mentions"]
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def parse_json(text: bytes, where: str) -> Any:
             keys = [key for key, _ in items]
             twice = next(key for key in keys if keys.count(key) > 1)
             raise UnreadableFile(f"{where}: the key {safe_text(twice)!r} is given twice in one object")
-        if any(map(_overflows, result.values())):
+        if not _NUMBERS.isdisjoint(map(type, result.values())) and any(map(_overflows, result.values())):
             raise UnreadableFile(f"{where}: a number overflows a double")
         return result
 
@@ -106,6 +107,10 @@ def parse_json(text: bytes, where: str) -> Any:
         raise UnreadableFile(f"{where}: not valid JSON: {safe_text(error, 120)}") from None
 
 
+_NUMBERS = frozenset((float, list))
+"""The types of a value of JSON that may hold a number beyond a double."""
+
+
 def _overflows(value: Any) -> bool:
     """Whether a number in `value` became infinity. Objects inside have been looked at when they were made."""
     if isinstance(value, list):
@@ -116,6 +121,27 @@ def _overflows(value: Any) -> bool:
             pass  # not only numbers, or whole ones beyond a double
         return any(map(_overflows, value))
     return isinstance(value, float) and math.isinf(value)
+
+
+def zip_mentions(path: Path, *names: str) -> bool:
+    """Whether the directory at the end of a zip archive holds one of `names` somewhere in its bytes.
+
+    A quick look for recognising: no is certain; yes is a guess that `Archive` must confirm.
+    """
+    size = _regular(path).st_size
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, size - (1 << 16) - 22))  # the end record and the longest comment behind it
+            tail = file.read()
+            place = tail.rfind(b"PK\x05\x06")
+            length, start = struct.unpack_from("<II", tail, place + 12) if 0 <= place <= len(tail) - 22 else (0, 0)
+            if not 0 < start + length <= size:
+                return True  # damaged, or of the large kind that keeps its numbers elsewhere
+            file.seek(start)
+            directory = file.read(length)
+    except OSError as error:
+        raise UnreadableFile(f"{path}: {error.strerror or error}") from error
+    return any(name.encode() in directory for name in names)
 
 
 class Archive:
@@ -193,6 +219,13 @@ class Archive:
             raise UnreadableFile(f"{self.path}: member {safe_text(name)!r} is not as long as the archive says")
         self._left -= len(data)
         return data
+
+    def stream(self, name: str) -> IO[bytes]:
+        """One member opened for reading piece by piece, for data that no one wants to hold; closed by the caller."""
+        try:
+            return self._zip.open(self._info(name))
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise UnreadableFile(f"{self.path}: member {safe_text(name)!r}: {safe_text(error, 120)}") from None
 
     def json(self, name: str) -> Any:
         """One member parsed as strict JSON."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelhub.errors import UnreadableFile
-from modelhub.files import Archive, head, parse_json, read_bytes
+from modelhub.files import Archive, head, parse_json, read_bytes, zip_mentions
 
 __all__ = ["recognises"]
 
@@ -29,6 +29,8 @@ def recognises(path: Path) -> bool:
 
 
 def _archive(path: Path) -> bool:
+    if not zip_mentions(path, "model.weights.h5"):
+        return False
     with Archive(path) as archive:
         return "config.json" in archive and "model.weights.h5" in archive
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelhub.errors import UnreadableFile
-from modelhub.files import Archive, head
+from modelhub.files import Archive, head, zip_mentions
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -34,6 +34,8 @@ class Importer:
         start = head(path)
         if start.startswith(b"PK\x03\x04"):
             try:
+                if not zip_mentions(path, "schema.json"):
+                    return path.suffix.lower() == ".skops"
                 with Archive(path) as archive:
                     return "schema.json" in archive
             except UnreadableFile:

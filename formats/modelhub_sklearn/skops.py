@@ -6,12 +6,13 @@ Here a node becomes a value of `modelhub_sklearn.estimator`; classes and functio
 
 from __future__ import annotations
 
-import io
+import ast
 import json
 import math
+import re
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,9 @@ PROTOCOL = 2
 
 TEXT = 1 << 20
 """Bytes of JSON in one scalar."""
+
+LONGEST_HEADER = 1 << 14
+"""Bytes in front of an array."""
 
 
 def load(path: Path) -> Estimator:
@@ -196,26 +200,39 @@ class _Reader:
         return slice(*ends)
 
 
+_HEADER = re.compile(
+    rb"\{'descr': (?P<descr>.*), 'fortran_order': (?P<fortran>True|False), 'shape': \((?P<shape>[\d, ]*)\), \} *\n"
+)
+"""What numpy writes in front of an array (numpy/lib/_format_impl.py, _write_array_header), and nothing else."""
+
+
 def npy_array(data: bytes, where: str) -> NDArray[Any]:
     """An array in numpy's own file format, without pickles; no byte more or less than its shape asks for."""
-    file = io.BytesIO(data)
+    start = {b"\x93NUMPY\x01\x00": 10, b"\x93NUMPY\x02\x00": 12}.get(data[:8], 0)
+    end = start + int.from_bytes(data[8:start], "little")
+    header = _HEADER.fullmatch(data[start:end]) if end - start <= LONGEST_HEADER else None
+    if header is None:
+        raise UnreadableFile(f"{where}: not a .npy array: dtype, order and shape are not where numpy writes them")
     try:
-        version = npy.read_magic(file)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"format {version}")
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = read(file)
-    except (ValueError, TypeError, SyntaxError, TokenError, RecursionError, MemoryError, EOFError) as error:
+        dtype = _dtype(header["descr"])
+        shape = tuple(int(size) for size in header["shape"].decode().split(",") if size.strip())
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
         raise UnreadableFile(f"{where}: not a .npy array: {safe_text(error)}") from None
-    rest = len(data) - file.tell()
+    rest = len(data) - end
     if dtype.hasobject or dtype.itemsize == 0 or dtype.kind not in "biufUV" or dtype.subdtype is not None:
         raise UnreadableFile(f"{where}: an array of {safe_text(dtype)}")
-    if not all(isinstance(n, int) and n >= 0 for n in shape) or len(shape) > 8:
+    if len(shape) > 8:
         raise UnreadableFile(f"{where}: an array of shape {safe_text(shape)}")
     if math.prod(shape) * dtype.itemsize != rest:
         raise UnreadableFile(f"{where}: {rest} bytes for an array of shape {safe_text(shape)} of {safe_text(dtype)}")
-    array = np.frombuffer(data, dtype, offset=file.tell())
-    return array.reshape(shape, order="F" if fortran else "C")
+    array = np.frombuffer(data, dtype, offset=end)
+    return array.reshape(shape, order="F" if header["fortran"] == b"True" else "C")
+
+
+@lru_cache(maxsize=64)
+def _dtype(descr: bytes) -> np.dtype[Any]:
+    """The dtype that a header describes."""
+    return npy.descr_to_dtype(ast.literal_eval(descr.decode("ascii")))
 
 
 _LOADERS: dict[str, Callable[[_Reader, dict[str, Any], int], Any]] = {

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
-__all__ = ["DTYPES", "Hopeless", "Pt2", "as_int", "dtype_of", "kind_of", "need"]
+__all__ = ["DTYPES", "MEMBERS", "Hopeless", "Pt2", "as_int", "dtype_of", "kind_of", "need"]
 
 DTYPES = {
     1: "uint8",
@@ -50,6 +50,9 @@ WAY_OUT = (
     'torch.export.save(torch.export.export(model.eval(), example), "net.pt2"), '
     "or modelhub_torch.from_module(model, example)"
 )
+
+MEMBERS = ("archive_format", "serialized_exported_program.json", "constants.pkl", "data.pkl")
+"""Every zip archive that is torch's has a member whose name ends in one of these."""
 
 _LEGACY_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
 """How a pre-1.6 `torch.save` file begins: the pickled magic number (torch/serialization.py)."""
