@@ -1,0 +1,71 @@
+"""One HTML page that needs nothing else: no script, no font, no image from anywhere, and a policy that says so."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from modelhub.reports import plots
+from modelhub.reports.view import Case, Outcome, Row, View
+
+if TYPE_CHECKING:
+    import jinja2
+
+__all__ = ["html"]
+
+SENTENCES = {
+    "identical": "every number is the same to the last bit",
+    "equivalent": "every difference is within what rounding explains",
+    "suspect": "some differences are larger than rounding is likely to make them",
+    "different": "the two do not compute the same",
+    "inconclusive": "the check could not be completed and proves nothing",
+}
+ROWS = 15
+"""Worst rows that are shown of one pair."""
+
+
+def html(outcomes: Sequence[Outcome]) -> str:
+    """The page for all pairs. Texts from files are escaped; the content security policy allows this style only."""
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return _template().render(
+        outcomes=outcomes,
+        style=Markup(style),
+        style_hash=f"sha256-{digest}",
+        sentences=SENTENCES,
+        plots=plots,
+        probes=_probes,
+        worst=_worst,
+        sampled=lambda view: any(leg.scatter for leg in view.legs),
+    )
+
+
+@cache
+def _template() -> jinja2.Template:
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(Path(__file__).with_name("page.html.jinja").read_text(encoding="utf-8"))
+
+
+def _probes(view: View) -> list[tuple[str, int, list[Case | None]]]:
+    """A row for each probe: its name, events, and its case on each leg that compared anything."""
+    legs = [{case.name: case for case in leg.cases} for leg in view.legs if leg.cases]
+    names = list(dict.fromkeys(name for leg in legs for name in leg))
+    return [
+        (name, max(leg[name].events for leg in legs if name in leg), [leg.get(name) for leg in legs]) for name in names
+    ]
+
+
+def _worst(view: View) -> list[Row]:
+    """The rows that are worst against their tolerance, of all legs."""
+    rows = [row for leg in view.legs for row in leg.rows if row.difference != 0]
+    return sorted(rows, key=lambda row: -row.difference / max(row.tolerance, 5e-324))[:ROWS]
