@@ -1,36 +1,56 @@
-"""When are two outputs the same? A tolerance measured on the model at hand, not picked by hand.
+"""Two answers to one batch of events, side by side: what differs, by how much of what is allowed.
 
-A network's rounding error depends on its weights and its input, so no fixed tolerance is right for all. What can be
-measured is how far float32 lies from float64 *in one and the same engine on the same probe*: the noise. Another
-engine that computes the same function in float32 lies within a few times that noise, one in float64 within 2^-29 of it.
+What comes out is small, and results of batches can be merged in any order (worst kept, counts added), so that files of
+any size are compared in constant memory, on any number of workers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Difference", "compare", "noise_of", "tolerance"]
+if TYPE_CHECKING:
+    from modelhub.equivalence.probes import Probe
+
+__all__ = ["ROUNDOFF", "ROWS", "SCATTER", "Allowed", "Difference", "ProbeResult", "Row", "compare", "judge"]
 
 ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}
 """Unit roundoff of each precision."""
 
-FACTOR = 16.0
-"""How many times the measured noise two engines may differ: orders of summation and exp() differ between engines."""
+ROWS = 5
+"""How many events a leg keeps whole."""
 
-CLAMP = 1e-12
-"""Allowed in float64 whatever the noise: lwtnn's sigmoid is exactly 0 or 1 beyond |x| = 30, which is off by up to
-9.4e-14 (src/Activations.cxx), and a layer that follows may enlarge that."""
+SCATTER = 400
+"""How many (size, ratio) points a leg keeps."""
+
+SMALL = 256
+"""Numbers of an event's inputs that are kept with it."""
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
+class Allowed:
+    """How far one output of a batch may lie from the reference.
+
+    tolerance:   [events, ...] what rounding will not exceed (`modelhub.equivalence.bounds`).
+    limit:       by how many times `tolerance` rounding may be exceeded in the worst of cases.
+    undecidable: [events] whether rounding may turn a hard decision of this event; None: no event.
+    """
+
+    tolerance: Array
+    limit: float = 1.0
+    undecidable: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
 class Difference:
-    """The largest difference in one output of one probe, against its tolerance."""
+    """The difference of one output of one batch that is worst against its tolerance."""
 
     output: str
     largest: float
@@ -40,60 +60,207 @@ class Difference:
     a: float
     b: float
     identical: bool
+    limit: float = 1.0
+
+    @property
+    def ratio(self) -> float:
+        """Difference over tolerance."""
+        return self.largest / max(self.tolerance, 5e-324) if self.largest else 0.0
 
     @property
     def excessive(self) -> bool:
-        """Whether it is more than rounding can explain."""
+        """Whether it is more than rounding will explain."""
         return not self.largest <= self.tolerance
 
+    @property
+    def verdict(self) -> str:
+        """identical, equivalent, suspect or different."""
+        if self.excessive:
+            return "suspect" if self.ratio <= self.limit else "different"
+        return "identical" if self.identical else "equivalent"
 
-def noise_of(low: Array, high: Array) -> Array:
-    """The float32 rounding error of one engine: per component the largest |float32 - float64| over the events.
+    @property
+    def _order(self) -> tuple[Any, ...]:
+        return (-self.ratio, self.output, self.event, self.component, self.a, self.b)
 
-    low, high: [events, ..., components]; the result broadcasts against them.
+
+@dataclass(frozen=True)
+class Row:
+    """One event among the worst, with its inputs where they are few."""
+
+    probe: str
+    length: int | None
+    worst: Difference
+    inputs: Mapping[str, Any] | None = None
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """Worst first; the same whatever the order in which rows are met."""
+        return (*self.worst._order, self.probe, -1 if self.length is None else self.length)
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What one kind of probe showed on one leg.
+
+    ulps:    how many numbers are 0, 1, 2-3, 4-7, ... units in the last place apart, at the leg's precision.
+    scatter: (rank, |value|, ratio) of a sample, the points with the smallest rank, which is a hash of their place.
     """
-    with np.errstate(invalid="ignore", over="ignore"):
-        difference = np.abs(low.astype(np.float64) - high)
-    difference = np.where(np.isfinite(difference), difference, 0.0)
-    largest: Array = np.max(difference, axis=tuple(range(difference.ndim - 1)), initial=0.0, keepdims=True)
-    return largest
+
+    probe: str
+    length: int | None
+    events: int
+    worst: Difference
+    kind: str = ""
+    undecidable: int = 0
+    ulps: tuple[int, ...] = ()
+    scatter: tuple[tuple[int, float, float], ...] = ()
+    rows: tuple[Row, ...] = field(default=(), repr=False)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What results are merged by."""
+        return self.probe, -1 if self.length is None else self.length
+
+    def merged(self, other: ProbeResult) -> ProbeResult:
+        """Both together; associative, and the same in either order."""
+        worst = min(self.worst, other.worst, key=lambda d: d._order)
+        return replace(
+            self,
+            events=self.events + other.events,
+            worst=replace(worst, identical=self.worst.identical and other.worst.identical),
+            undecidable=self.undecidable + other.undecidable,
+            ulps=added(self.ulps, other.ulps),
+            scatter=sample((*self.scatter, *other.scatter)),
+            rows=worst_rows((*self.rows, *other.rows)),
+        )
 
 
-def tolerance(reference: Array, noise: Array, precision: str) -> Array:
-    """How far from `reference` another engine may lie at `precision`, elementwise."""
-    u = ROUNDOFF[precision]
-    size = np.where(np.isfinite(reference), np.abs(reference), 0.0).astype(np.float64)
-    size = np.maximum(size, np.max(size, axis=tuple(range(size.ndim - 1)), initial=0.0, keepdims=True))
-    allowed = FACTOR * (u / ROUNDOFF["float32"] * noise + u * size)
-    allowed = np.maximum(allowed, np.finfo(precision).tiny)  # below it a number may be rounded to 0
-    if precision == "float64":
-        allowed = np.maximum(allowed, CLAMP * np.maximum(1.0, size))
-    result: Array = np.broadcast_to(allowed, reference.shape)
+def added(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """Two histograms together."""
+    size = max(len(a), len(b))
+    return tuple(x + y for x, y in zip(a + (0,) * (size - len(a)), b + (0,) * (size - len(b)), strict=True))
+
+
+def sample(points: Iterable[tuple[int, float, float]]) -> tuple[tuple[int, float, float], ...]:
+    """The points with the smallest ranks."""
+    return tuple(sorted(set(points))[:SCATTER])
+
+
+def worst_rows(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """The worst rows, worst first."""
+    return tuple(sorted(rows, key=lambda row: row.order)[:ROWS])
+
+
+def judge(
+    probe: Probe, a: Mapping[str, Array], b: Mapping[str, Array], allowed: Mapping[str, Allowed], precision: str
+) -> ProbeResult:
+    """Compare the answers `a` and `b` of two sides; what is `allowed` for each output is meant at `precision`."""
+    parts = [compare(probe, name, (a[name], b[name]), allowed[name], precision) for name in a]
+    result = parts[0]
+    for part in parts[1:]:  # one event has all outputs, and is undecidable once
+        merged = result.merged(replace(part, events=0))
+        result = replace(merged, undecidable=max(result.undecidable, part.undecidable))
     return result
 
 
-def compare(output: str, a: Array, b: Array, allowed: Array) -> Difference:
-    """The element of `a` and `b` that is worst against `allowed`; NaN equals NaN, an infinity only itself."""
-    if a.shape != b.shape:
-        return Difference(output, np.inf, 0.0, 0, (), float("nan"), float("nan"), identical=False)
-    if a.size == 0:
-        return Difference(output, 0.0, 0.0, 0, (), 0.0, 0.0, identical=True)
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    with np.errstate(invalid="ignore"):
-        difference = np.where(same, 0.0, np.abs(a - b))
-    difference = np.where(np.isnan(difference), np.inf, difference)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(difference == 0, 0.0, difference / np.maximum(allowed, np.finfo(np.float64).tiny))
-    place = np.unravel_index(int(np.argmax(ratio)), a.shape)
-    event, *component = (int(i) for i in place)
-    return Difference(
-        output,
-        float(difference[place]),
-        float(allowed[place]),
-        event,
-        tuple(component),
-        float(a[place]),
-        float(b[place]),
-        identical=bool(same.all()),
+def compare(
+    probe: Probe, output: str, pair: tuple[Array, Array], allowed: Allowed, precision: str = "float64"
+) -> ProbeResult:
+    """One output of two sides, [events, ...] each; NaN equals NaN, an infinity only itself."""
+    a, b = (x.astype(np.float64) for x in pair)
+    numbers, events = probe.numbers, probe.events
+    bare = ProbeResult(
+        probe.name, probe.length, events, Difference(output, 0.0, 0.0, 0, (), 0.0, 0.0, True), probe.kind
     )
+    if a.shape != b.shape:
+        worst = Difference(output, np.inf, 0.0, 0, (), float("nan"), float("nan"), identical=False)
+        return replace(bare, worst=worst)
+    if a.size == 0:
+        return bare
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        difference = np.where(same, 0.0, np.abs(a - b))
+        difference[np.isnan(difference)] = np.inf
+        ratio = np.where(difference == 0, 0.0, difference / np.maximum(allowed.tolerance, 5e-324))
+    open_events = 0
+    if allowed.undecidable is not None and len(allowed.undecidable) == len(ratio):
+        beyond = (ratio > 1).reshape(len(ratio), -1).any(axis=1) & allowed.undecidable
+        open_events = int(beyond.sum())
+        ratio[beyond] = 0.0
+        difference[beyond] = 0.0
+    flat = ratio.reshape(len(ratio), -1)
+    worst_of = flat.max(axis=1, initial=0.0)
+    candidates = np.argsort(-worst_of, kind="stable")[:ROWS]
+
+    def at(event: int) -> Difference:
+        place = (event, *np.unravel_index(int(np.argmax(flat[event])), ratio.shape[1:]))
+        return Difference(
+            output,
+            float(difference[place]),
+            float(np.broadcast_to(allowed.tolerance, a.shape)[place]),
+            int(numbers[event]) if numbers is not None and len(numbers) == len(flat) else event,
+            tuple(int(i) for i in place[1:]),
+            float(a[place]),
+            float(b[place]),
+            identical=bool(same.all()),
+            limit=allowed.limit,
+        )
+
+    rows = [
+        Row(probe.name, probe.length, at(int(event)), _inputs(probe, int(event), len(flat)))
+        for event in candidates
+        if worst_of[event] > 0
+    ]
+    return replace(
+        bare,
+        worst=at(int(candidates[0])),
+        undecidable=open_events,
+        ulps=_ulps(a, b, same, precision),
+        scatter=_scatter(probe, output, a, ratio),
+        rows=worst_rows(rows),
+    )
+
+
+def _ulps(a: Array, b: Array, same: Array, precision: str) -> tuple[int, ...]:
+    """Histogram of distances in units in the last place of the larger number; pairs without distance are left out."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        larger = np.maximum(np.abs(a), np.abs(b)).astype(precision)
+        if precision == "float32":  # a number in double stands for the float it rounds to
+            a, b = a.astype(precision).astype(np.float64), b.astype(precision).astype(np.float64)
+        steps = np.where(same, 0.0, np.abs(a - b) / np.spacing(larger).astype(np.float64))
+    steps = np.round(steps[np.isfinite(steps)])
+    bins = np.where(steps < 1, 0, np.frexp(steps)[1]).astype(np.int64)
+    return tuple(int(n) for n in np.bincount(bins.ravel()))
+
+
+def _scatter(probe: Probe, output: str, a: Array, ratio: Array) -> tuple[tuple[int, float, float], ...]:
+    """The points whose places hash lowest, which is a random choice that does not depend on how events are batched."""
+    key = hashlib.sha256(f"{probe.name}/{probe.length}/{output}".encode()).digest()
+    width = ratio[0].size
+    numbers = np.arange(len(ratio)) if probe.numbers is None or len(probe.numbers) != len(ratio) else probe.numbers
+    place = (numbers.astype(np.uint64)[:, np.newaxis] * np.uint64(width) + np.arange(width, dtype=np.uint64)).ravel()
+    rank = _mixed(place + np.uint64(int.from_bytes(key[:8], "little")))
+    chosen = np.argpartition(rank, SCATTER)[:SCATTER] if rank.size > SCATTER else np.arange(rank.size)
+    sizes, ratios = np.abs(a.ravel()[chosen]), ratio.ravel()[chosen]
+    finite = np.isfinite(sizes) & np.isfinite(ratios)
+    return sample(
+        (int(r), float(f"{s:.3g}"), float(f"{q:.3g}"))
+        for r, s, q in zip(rank[chosen][finite], sizes[finite], ratios[finite], strict=True)
+    )
+
+
+def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64 (Steele, Lea, Flood 2014): a bijection that looks random."""
+    with np.errstate(over="ignore"):
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(x ^ (x >> np.uint64(31)))
+
+
+def _inputs(probe: Probe, event: int, events: int) -> dict[str, Any] | None:
+    """The inputs of one event, None where they are many."""
+    mine = {name: x[event] for name, x in probe.arrays.items() if len(x) == events}
+    if len(mine) != len(probe.arrays) or sum(np.size(x) for x in mine.values()) > SMALL:
+        return None
+    return {name: x.tolist() for name, x in mine.items()}

@@ -38,14 +38,25 @@ Draw = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]]
 class Probe:
     """One batch of events.
 
-    length:   the number of steps of every sequence, None without sequences.
-    coverage: what this probe and those of its class behind it reach of the model, for the report.
+    length:  the number of steps of every sequence, None without sequences.
+    kind:    the class of probes it belongs to; its name, where that is not given.
+    numbers: [events] what the events are called in the report; counted from 0 where not given.
     """
 
     name: str
     length: int | None
     arrays: dict[str, NDArray[Any]]
-    coverage: str = ""
+    kind: str = ""
+    numbers: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.kind:
+            object.__setattr__(self, "kind", self.name)
+
+    @property
+    def events(self) -> int:
+        """How many events there are."""
+        return len(next(iter(self.arrays.values())))
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,7 @@ def _thresholds(model: ir.Model, interface: Interface, length: int | None, rng: 
                 shape = (len(rows), *_shape(value, record, length)[1:])
                 normal = _fill(rng, value, record, shape, _Manner(lambda r, s: r.standard_normal(s)))
                 arrays[record.tensor] = rows if value is trees.value else normal
-            yield Probe("threshold", length, arrays, "" if first else trees.told)
+            yield Probe("threshold", length, arrays)
 
 
 def _lengths(interface: Interface) -> list[int]:

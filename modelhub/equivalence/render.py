@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["progress", "show", "show_formats", "show_inspection", "summary"]
 
-COLOURS = {"identical": "green", "equivalent": "green", "different": "red", "inconclusive": "yellow"}
+COLOURS = {
+    "identical": "green",
+    "equivalent": "green",
+    "suspect": "yellow",
+    "different": "red",
+    "inconclusive": "yellow",
+}
 
 
 def summary(report: Report) -> str:
@@ -66,7 +72,7 @@ def show(report: Report) -> None:
     for title, lines in (
         ("names that differ", report.record),
         ("numbers that differ", report.parameters),
-        ("trees", report.coverage),
+        ("coverage", [c.told for c in report.coverage]),
         ("not compared", _skipped(report)),
         ("worst cases", _worst_cases(report)),
     ):
@@ -110,7 +116,7 @@ def _worst_cases(report: Report) -> list[str]:
     lines = []
     for leg in report.legs:
         result = leg.worst
-        if leg.verdict != "different" or result is None:
+        if leg.verdict not in ("suspect", "different") or result is None:
             continue
         worst = result.worst
         steps = "" if result.length is None else f", {result.length} steps"

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import platform
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
-from modelhub.equivalence.compare import Difference
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["VERSION", "Leg", "Party", "ProbeResult", "Report", "schema"]
+from modelhub.equivalence.compare import Difference, ProbeResult, Row, added, sample, worst_rows
+from modelhub.equivalence.coverage import Coverage, Reach
+from modelhub.equivalence.digest import digest
 
-VERSION = 1
+__all__ = ["VERSION", "Leg", "Outcome", "Party", "ProbeResult", "Report", "schema"]
+
+VERSION = 2
 
 
 @cache
@@ -38,16 +44,6 @@ class Party:
     """Name and SHA-256 of the second file, for formats that come in two."""
 
 
-@dataclass(frozen=True)
-class ProbeResult:
-    """The worst output of one probe on one leg."""
-
-    probe: str
-    length: int | None
-    events: int
-    worst: Difference
-
-
 @dataclass
 class Leg:
     """Two parties compared on every probe, at one precision."""
@@ -58,19 +54,57 @@ class Leg:
     missing: str = ""
     """Why this leg could not run; empty when it did."""
 
+    def add(self, result: ProbeResult) -> None:
+        """Merge a batch's result into that of its probe."""
+        for index, before in enumerate(self.results):
+            if before.key == result.key:
+                self.results[index] = before.merged(result)
+                return
+        self.results.append(result)
+
     @property
     def verdict(self) -> str:
-        """identical, equivalent, different or inconclusive."""
+        """identical, equivalent, suspect, different or inconclusive."""
         if self.missing or not self.results:
             return "inconclusive"
-        if any(r.worst.excessive for r in self.results):
-            return "different"
-        return "identical" if all(r.worst.identical for r in self.results) else "equivalent"
+        verdicts = {verdict for r in self.results for verdict in (r.worst.verdict, *(x.worst.verdict for x in r.rows))}
+        return next(v for v in ("different", "suspect", "equivalent", "identical") if v in verdicts)
 
     @property
     def worst(self) -> ProbeResult | None:
         """The result that is worst against its tolerance."""
-        return max(self.results, key=lambda r: r.worst.largest / max(r.worst.tolerance, 5e-324), default=None)
+        return max(self.results, key=lambda r: r.worst.ratio, default=None)
+
+    @property
+    def ulps(self) -> tuple[int, ...]:
+        """How many numbers are 0, 1, 2-3, 4-7, ... units in the last place apart."""
+        return reduce(added, (r.ulps for r in self.results), ())
+
+    @property
+    def scatter(self) -> tuple[tuple[int, float, float], ...]:
+        """(rank, |value|, difference over tolerance) of a sample of all numbers."""
+        return sample(point for r in self.results for point in r.scatter)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The worst events."""
+        return worst_rows(row for r in self.results for row in r.rows)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one batch showed.
+
+    results: one for every pair of the bench; None where it was not compared.
+    reached: what of the model the batch reached (`coverage.Reach`).
+    refusal: why an engine would not take it.
+    skipped: the same, where that is the source's good right.
+    """
+
+    results: tuple[ProbeResult | None, ...]
+    reached: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    refusal: str = ""
+    skipped: str = ""
 
 
 @dataclass
@@ -88,30 +122,41 @@ class Report:
     """Where source and target hold different numbers."""
     skipped: list[str] = field(default_factory=list)
     """Probes the source itself refuses, with its reason."""
-    coverage: list[str] = field(default_factory=list)
-    """What the probes reach of the model's trees."""
+    coverage: list[Coverage] = field(default_factory=list)
+    """What the probes reach of the model."""
+    reach: Reach = field(default_factory=Reach, repr=False)
+    """What the batches taken so far reach of it."""
+    preset: str = ""
+    """The name of the tolerances, where they are not the rounding bound."""
     created: str = ""
     software: dict[str, str] = field(default_factory=dict)
+    host: dict[str, str] = field(default_factory=lambda: {"system": platform.system(), "machine": platform.machine()})
 
     def __post_init__(self) -> None:
         self.created = self.created or datetime.now(UTC).isoformat(timespec="seconds")
 
+    def take(self, outcome: Outcome) -> None:
+        """Add what one more batch showed, in any order."""
+        for leg, result in zip(self.legs, outcome.results, strict=True):
+            leg.missing = min(filter(None, (leg.missing, outcome.refusal)), default="")
+            if result is not None:
+                leg.add(result)
+        self.reach.add(outcome.reached)
+        self.skipped += [outcome.skipped] if outcome.skipped else []
+
     @property
     def verdict(self) -> str:
-        """Different if any leg or record differs, else inconclusive if any leg is missing, else what the legs say.
+        """Different if any leg or record differs, else inconclusive if a leg or coverage is missing, else the legs'.
 
         A difference of parameters alone is no verdict: two files may hold one function in different numbers.
         """
         verdicts = [leg.verdict for leg in self.legs]
         if self.record or "different" in verdicts:
             return "different"
-        if (
-            not verdicts
-            or "inconclusive" in verdicts
-            or not any(p.role == "source" and p.engines for p in self.parties)
-        ):
+        ran = any(p.role == "source" and p.engines for p in self.parties)
+        if not verdicts or "inconclusive" in verdicts or not ran or any(c.low for c in self.coverage):
             return "inconclusive"
-        return "identical" if set(verdicts) == {"identical"} else "equivalent"
+        return next(v for v in ("suspect", "equivalent", "identical") if v in verdicts)
 
     @property
     def largest(self) -> float:
@@ -122,10 +167,10 @@ class Report:
     def missing(self) -> list[str]:
         """Why the check is not complete, one line each."""
         reasons = [p.missing for p in self.parties if p.missing] + [leg.missing for leg in self.legs if leg.missing]
-        return list(dict.fromkeys(reasons))
+        return list(dict.fromkeys([*reasons, *(c.told for c in self.coverage if c.low)]))
 
     def to_json(self) -> dict[str, Any]:
-        """The report as `report.schema.json` describes it. `digest` covers all but time and itself."""
+        """The report as `report.schema.json` describes it."""
         body: dict[str, Any] = {
             "version": VERSION,
             "verdict": self.verdict,
@@ -145,12 +190,12 @@ class Report:
             "legs": [_leg_json(leg) for leg in self.legs],
             "record": self.record,
             "parameters": self.parameters,
-            "skipped": self.skipped,
-            **({"coverage": self.coverage} if self.coverage else {}),
+            "skipped": sorted(set(self.skipped)),
+            "coverage": [c.to_json() for c in sorted(self.coverage, key=lambda c: c.what)],
+            **({"preset": self.preset} if self.preset else {}),
             "software": self.software,
         }
-        digest = hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-        return {**body, "created": self.created, "digest": f"sha256:{digest}"}
+        return {**body, "host": self.host, "created": self.created, "digest": digest(body)}
 
     def dumps(self) -> str:
         """The report as JSON text, one item a line."""
@@ -166,19 +211,49 @@ def _leg_json(leg: Leg) -> dict[str, Any]:
         "probes": [
             {
                 "probe": r.probe,
+                "kind": r.kind,
                 "length": r.length,
                 "events": r.events,
-                "output": r.worst.output,
-                "event": r.worst.event,
-                "component": list(r.worst.component),
-                "a": _number(r.worst.a),
-                "b": _number(r.worst.b),
-                "difference": _number(r.worst.largest),
-                "tolerance": _number(r.worst.tolerance),
+                **_difference_json(r.worst),
+                "ratio": _number(r.worst.ratio),
+                "limit": _number(r.worst.limit),
+                "undecidable": r.undecidable,
             }
-            for r in leg.results
+            for r in sorted(leg.results, key=lambda r: r.key)
+        ],
+        "ulps": list(leg.ulps),
+        "scatter": [[size, ratio] for _, size, ratio in leg.scatter],
+        "rows": [
+            {
+                "probe": row.probe,
+                "length": row.length,
+                **_difference_json(row.worst),
+                **({"inputs": _numbers(row.inputs)} if row.inputs is not None else {}),
+            }
+            for row in leg.rows
         ],
     }
+
+
+def _difference_json(worst: Difference) -> dict[str, Any]:
+    return {
+        "output": worst.output,
+        "event": worst.event,
+        "component": list(worst.component),
+        "a": _number(worst.a),
+        "b": _number(worst.b),
+        "difference": _number(worst.largest),
+        "tolerance": _number(worst.tolerance),
+    }
+
+
+def _numbers(value: Any) -> Any:
+    """Nested numbers, fit for JSON."""
+    if isinstance(value, dict):
+        return {name: _numbers(inner) for name, inner in value.items()}
+    if isinstance(value, Iterable):
+        return [_numbers(inner) for inner in value]
+    return _number(value)
 
 
 def _number(value: float) -> float | str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from modelhub.equivalence.digest import digest
 from modelhub.errors import RegistryError, UnreadableFile
 from modelhub.files import parse_json
 from modelhub_registry import names
-from modelhub_registry.records import PARTIES, VERDICTS, Evidence, canonical, sha256
+from modelhub_registry.records import PARTIES, VERDICTS, Evidence, sha256
 
 __all__ = ["evidence"]
 
-VERSION = 1
+KNOWN = (1, 2)
+"""Versions of the report's schema."""
 LIMIT = 64 << 20
 """Bytes of a report."""
 
@@ -24,8 +26,8 @@ def evidence(data: bytes, where: str) -> Evidence:
     """
     try:
         document = parse_json(data, where)
-        if not isinstance(document, dict) or document.get("version") != VERSION:
-            raise RegistryError(f"it is no JSON object with version {VERSION}")
+        if not isinstance(document, dict) or document.get("version") not in KNOWN:
+            raise RegistryError(f"it is no JSON object with version {' or '.join(map(str, KNOWN))}")
         if document.get("verdict") not in VERDICTS:
             raise RegistryError(f"its verdict is none of {', '.join(VERDICTS)}")
         _untouched(document)
@@ -49,7 +51,10 @@ def _told(parties: dict[str, Any], party: str) -> Any:
 
 
 def _untouched(document: dict[str, Any]) -> None:
-    """The `digest` of a report covers everything but itself and the time (modelhub: equivalence/report.py)."""
-    body = {key: value for key, value in document.items() if key not in ("created", "digest")}
-    if document.get("digest") != f"sha256:{sha256(canonical(body))}":
+    """What the `digest` of a report covers is told by `modelhub.equivalence.digest`."""
+    try:
+        own = digest(document)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise RegistryError("it lacks what its digest covers") from None
+    if document.get("digest") != own:
         raise RegistryError("its text does not have the digest it tells: it was changed after it was written")

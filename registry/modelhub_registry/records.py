@@ -27,7 +27,7 @@ LIMIT = 16 << 20
 """Bytes of a manifest."""
 
 PASSING = ("identical", "equivalent")
-VERDICTS = (*PASSING, "different", "inconclusive")
+VERDICTS = (*PASSING, "suspect", "different", "inconclusive")
 PARTIES = ("source", "weights", "graph", "target")
 """Whom a report may speak of; `weights` is the second file of a source that comes in two."""
 MOST = 256
@@ -142,7 +142,7 @@ class Manifest:
         if not self.reports:
             return "unchecked"
         told = {r.verdict for r in self.reports}
-        for bad in ("different", "inconclusive"):
+        for bad in ("different", "suspect", "inconclusive"):
             if bad in told:
                 return bad
         if self.gaps():

@@ -182,8 +182,6 @@ def test_the_check_finds_such_a_fault(fault: Callable[[Forest], Forest], dtype: 
     report = modelhub.check(tmp_path / "good.onnx", tmp_path / "bad.onnx")
     assert report.verdict == "different"
     assert {r.probe for leg in report.legs for r in leg.results if r.worst.excessive} == {"threshold"}
-    (coverage,) = report.coverage
-    assert f"of {forest.splits.sum()} splits" in coverage
     jsonschema.Draft202012Validator(schema()).validate(json.loads(report.dumps()))
     assert modelhub.check(tmp_path / "good.onnx", tmp_path / "good.onnx").verdict != "different"
 

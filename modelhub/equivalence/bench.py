@@ -1,0 +1,135 @@
+"""The bench: source, graph and target set up side by side, to be given one batch of events after another.
+
+with bench(model, source=(path, format, options), target=(path, format, name)) as stand:
+    for probe in ...:
+        report.take(stand.run(probe))
+
+Outcomes are small, can be pickled, and may be taken in any order: a worker elsewhere sets up a bench of its own.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modelhub import __version__
+from modelhub.equivalence import bounds
+from modelhub.equivalence.compare import judge
+from modelhub.equivalence.parties import Side, graph_side, load_side
+from modelhub.equivalence.report import Leg, Outcome, Report
+from modelhub.errors import Inconclusive
+from modelhub.graph.interface import Interface
+from modelhub.protocols import ReadOptions
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from modelhub.equivalence.compare import ProbeResult
+    from modelhub.equivalence.probes import Probe
+
+__all__ = ["Bench", "Pair", "bench"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two sides, and the precision each is taken at; none where a side has no engine."""
+
+    a: Side
+    b: Side
+    high: str = ""
+    low: str = ""
+
+    @property
+    def between(self) -> tuple[str, str]:
+        """The roles."""
+        return self.a.party.role, self.b.party.role
+
+    @property
+    def precision(self) -> str:
+        """The coarser of the two, which decides the tolerance."""
+        return "float64" if (self.high, self.low) == ("float64", "float64") else "float32"
+
+    @property
+    def missing(self) -> str:
+        """Why there is nothing to compare."""
+        return "" if self.high else self.a.party.missing or self.b.party.missing
+
+
+class Bench:
+    """Sides in their engines. `settle` it with one ordinary batch before the first `run`."""
+
+    def __init__(self, sides: list[Side]) -> None:
+        self.sides = sides
+        self.pairs: list[Pair] = []
+
+    def settle(self, probe: Probe) -> None:
+        """Drop the engines that cannot run this model at all, and pair up the others."""
+        for side in self.sides:
+            side.settle(probe.arrays)
+        self.pairs = [pair for a, b in combinations(self.sides, 2) for pair in _pairs(a, b)]
+
+    def report(self, seed: int, interface: Interface) -> Report:
+        """A report with a leg for every pair, for outcomes to be taken into."""
+        legs = [Leg(pair.between, pair.precision, missing=pair.missing) for pair in self.pairs]
+        report = Report([side.party for side in self.sides], legs, seed, interface.to_json())
+        report.software = {"modelhub": __version__, "numpy": np.__version__}
+        return report
+
+    def run(self, probe: Probe) -> Outcome:
+        """Give one batch to every engine, and compare the answers pair by pair."""
+        nothing: tuple[ProbeResult | None, ...] = (None,) * len(self.pairs)
+        if not any(side.engines for side in self.sides):
+            return Outcome(nothing)
+        empty = probe.length == 0  # not every engine has a meaning for an empty sequence
+        try:
+            answers = {side.party.role: side.run(probe.arrays, lenient=empty) for side in self.sides}
+        except Inconclusive as error:
+            if empty:
+                return Outcome(nothing, skipped=f"{probe.name} at length 0: {error}")
+            return Outcome(nothing, refusal=str(error))
+        noise = bounds.noise(self.sides, answers, probe)
+        results: list[ProbeResult | None] = []
+        for pair in self.pairs:
+            a, b = answers[pair.a.party.role].get(pair.high), answers[pair.b.party.role].get(pair.low)
+            if pair.missing or a is None or b is None:
+                results.append(None)
+            else:
+                results.append(judge(probe, a, b, bounds.allowed(a, noise, pair.precision), pair.precision))
+        return Outcome(tuple(results))
+
+
+def _pairs(a: Side, b: Side) -> list[Pair]:
+    """The best of `a` against every precision of `b`."""
+    if a.best is None or b.best is None:
+        return [Pair(a, b)]
+    return [Pair(a, b, a.best, precision) for precision in b.engines]
+
+
+@contextmanager
+def bench(model: ir.Model, source: tuple[Path, str, ReadOptions], target: tuple[Path, str, str]) -> Iterator[Bench]:
+    """The three sides of a check.
+
+    Args:
+        model: the canonical graph, with the record in force.
+        source: path, format and reading options of the file it was read from.
+        target: path, format and the name to call it by of the file that was written.
+
+    """
+    interface = Interface.of(model)
+    source_path, source_format, options = source
+    target_path, target_format, target_name = target
+    with tempfile.TemporaryDirectory(prefix="modelhub-") as folder:
+        yield Bench(
+            [
+                load_side("source", source_path, source_format, interface, options),
+                graph_side(model, interface, Path(folder)),
+                load_side("target", target_path, target_format, interface, ReadOptions(), target_name),
+            ]
+        )
