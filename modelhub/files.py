@@ -96,15 +96,15 @@ def parse_json(text: bytes, where: str) -> Any:
 
     try:
         document = json.loads(text.decode("utf-8-sig"), object_pairs_hook=pairs, parse_constant=constant)
-        if _overflows(document):
-            raise UnreadableFile(f"{where}: a number overflows a double")
-        return document
     except RecursionError:
         raise UnreadableFile(f"{where}: nested too deeply") from None
     except UnicodeDecodeError as error:
         raise UnreadableFile(f"{where}: not UTF-8 text (byte {error.start})") from None
     except ValueError as error:
         raise UnreadableFile(f"{where}: not valid JSON: {safe_text(error, 120)}") from None
+    if _overflows(document):
+        raise UnreadableFile(f"{where}: a number overflows a double")
+    return document
 
 
 _NUMBERS = frozenset((float, list))
