@@ -128,6 +128,8 @@ class Report:
     """What the batches taken so far reach of it."""
     preset: str = ""
     """The name of the tolerances, where they are not the rounding bound."""
+    waivers: list[dict[str, str]] = field(default_factory=list)
+    """What `modelhub.yaml` lets pass: finding, leg, probe, reason, owner, expires. They change no verdict."""
     created: str = ""
     software: dict[str, str] = field(default_factory=dict)
     host: dict[str, str] = field(default_factory=lambda: {"system": platform.system(), "machine": platform.machine()})
@@ -193,6 +195,7 @@ class Report:
             "skipped": sorted(set(self.skipped)),
             "coverage": [c.to_json() for c in sorted(self.coverage, key=lambda c: c.what)],
             **({"preset": self.preset} if self.preset else {}),
+            **({"waivers": self.waivers} if self.waivers else {}),
             "software": self.software,
         }
         return {**body, "host": self.host, "created": self.created, "digest": digest(body)}
