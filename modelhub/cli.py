@@ -21,8 +21,8 @@ from modelhub.errors import ModelhubError, Notice, safe_text
 __all__ = ["cli", "main"]
 
 
-BUILT_IN = ("convert", "check", "inspect", "formats")
-"""Each is the function of its name in the module of its name in `modelhub.commands`."""
+BUILT_IN = ("convert", "check", "report", "inspect", "formats", "init-ci")
+"""Each is the function of its name in the module of its name in `modelhub.commands`, with _ for -."""
 
 
 class _Commands(click.Group):
@@ -34,7 +34,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         command: click.Command | None = None
         if cmd_name in BUILT_IN:
-            command = getattr(import_module(f"modelhub.commands.{cmd_name}"), cmd_name)
+            name = cmd_name.replace("-", "_")
+            command = getattr(import_module(f"modelhub.commands.{name}"), name)
         elif cmd_name in plugins.names(plugins.COMMANDS):
             command = dict(plugins.commands())[cmd_name]
         return command

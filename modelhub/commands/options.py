@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from modelhub.protocols import ReadOptions
+from modelhub.reports.files import Files
 
-__all__ = ["Reading", "reading"]
+__all__ = ["PATH", "Reading", "reading", "rendering"]
 
 PATH = click.Path(path_type=Path)
 
@@ -49,6 +50,29 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--weights", type=PATH, help="Second file of formats that come in two (Keras JSON + HDF5)."),
         click.option("--interface", type=PATH, help="Names, scales, labels: our record or an lwtnn variables file."),
         click.option("--from", "source_format", metavar="FORMAT", help="Format of the source; recognised if left out."),
+    ):
+        with_options = option(with_options)
+    return with_options
+
+
+def rendering(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of reports to write; it receives them as `files`, and `fail_on`, which they show."""
+
+    @functools.wraps(command)
+    def gathered(
+        *args: Any, junit: Path | None, summary: Path | None, html: Path | None, folder: Path | None, **others: Any
+    ) -> None:
+        command(*args, files=Files(junit, summary, html, folder), **others)
+
+    with_options: Callable[..., None] = gathered
+    for option in (
+        click.option(
+            "--fail-on", type=click.Choice(["different", "suspect"]), help="The mildest verdict that fails: different."
+        ),
+        click.option("--report-dir", "folder", type=PATH, help="Write every report.json and a page here."),
+        click.option("--html", type=PATH, help="Write one self-contained page with plots."),
+        click.option("--summary", type=PATH, help="Write a summary in Markdown ($GITHUB_STEP_SUMMARY)."),
+        click.option("--junit", type=PATH, help="Write JUnit XML, which CI shows as tests."),
     ):
         with_options = option(with_options)
     return with_options

@@ -33,8 +33,6 @@ class Pair:
     weights: Path | None = None
     tie: str | None = None
     trust: bool = False
-    data: str | None = None
-    """Events to run besides the probes: FILE or FILE:DATASET."""
     seed: int | None = None
     floors: Mapping[str, float] = field(default_factory=dict)
     """Least shares of what is covered, by its name."""
@@ -117,10 +115,6 @@ def _pair(path: Path, lines: Lines, index: int, data: dict[str, Any]) -> Pair:
     source, target = inside("source"), inside("target")
     assert source is not None
     assert target is not None
-    data_file = given.get("data")
-    if data_file is not None:
-        file, colon, dataset = data_file.partition(":")
-        data_file = f"{_inside(path, _line(lines, ('pairs', index, 'data')), file)}{colon}{dataset}"
     return Pair(
         given["name"],
         source,
@@ -131,7 +125,6 @@ def _pair(path: Path, lines: Lines, index: int, data: dict[str, Any]) -> Pair:
         inside("weights"),
         given.get("tie"),
         given.get("trust", False),
-        data_file,
         given.get("seed", data.get("seed")),
         {**data.get("floors", {}), **given.get("floors", {})},
     )

@@ -26,7 +26,7 @@ SENTENCES = {
     "different": "the two do not compute the same",
     "inconclusive": "the check could not be completed and proves nothing",
 }
-ROWS = 15
+ROWS = 10
 """Worst rows that are shown of one pair."""
 
 

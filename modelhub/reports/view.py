@@ -12,7 +12,7 @@ from typing import Any
 from modelhub.errors import UnreadableFile
 from modelhub.files import parse_json, read_bytes
 
-__all__ = ["VERSIONS", "Case", "Coverage", "Finding", "Leg", "Outcome", "Party", "Row", "View", "load"]
+__all__ = ["VERSIONS", "Case", "Coverage", "Finding", "Leg", "Outcome", "Party", "Row", "View", "covers", "load"]
 
 VERSIONS = (1, 2)
 """Versions of the report's schema that are understood."""
@@ -209,7 +209,7 @@ class View:
             if party.missing and party.missing not in told
         ]
         found += [
-            Finding("inconclusive", "coverage", c.what, f"reached {c.reached} of {c.of}, floor {c.floor:.0%}")
+            Finding("inconclusive", "coverage", c.what, f"{c.what}: {c.reached} of {c.of} reached, floor {c.floor:.0%}")
             for c in self.coverage
             if c.low
         ]
@@ -291,20 +291,24 @@ def _findings(leg: Leg) -> list[Finding]:
         for case in leg.cases
         if case.verdict in FAILING
     ]
-    if leg.verdict in FAILING and not found:
-        found.append(Finding(leg.verdict, leg.name, "", f"the leg is {leg.verdict}"))
+    if leg.verdict in FAILING and leg.verdict not in {finding.verdict for finding in found}:
+        row = next((f", {r.probe}, event {r.event}, {r.place}" for r in leg.rows), "")
+        found.append(Finding(leg.verdict, leg.name, "", f"the leg is {leg.verdict}{row}"))
     return found
 
 
+def covers(waiver: Mapping[str, str], finding: Finding) -> bool:
+    """Whether a waiver, as it stands in a report, names this finding; without a leg or a probe it names any."""
+    return (
+        waiver["finding"] == finding.verdict
+        and waiver.get("leg", finding.leg) == finding.leg
+        and waiver.get("probe", finding.probe) == finding.probe
+    )
+
+
 def _waived(finding: Finding, waivers: tuple[dict[str, str], ...]) -> Finding:
-    for waiver in waivers:
-        if (
-            waiver["finding"] == finding.verdict
-            and waiver.get("leg", finding.leg) == finding.leg
-            and waiver.get("probe", finding.probe) == finding.probe
-        ):
-            return replace(finding, waiver=waiver)
-    return finding
+    waiver = next((waiver for waiver in waivers if covers(waiver, finding)), None)
+    return finding if waiver is None else replace(finding, waiver=waiver)
 
 
 def _party(role: str, data: dict[str, Any]) -> Party:
@@ -361,7 +365,7 @@ def _row(data: dict[str, Any], leg: str, precision: str) -> Row:
     return Row(
         leg,
         precision,
-        _text(data["probe"]),
+        _text(data["probe"]) + ("" if data.get("length") is None else f", {int(data['length'])} steps"),
         int(data["event"]),
         _place(data),
         _number(data["a"]),
