@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,8 +124,8 @@ def _missing(candidates: Sequence[Table], record: Input, names: Sequence[str], *
     for name in names:
         column = best.columns.get(name)
         if column is None:
-            near = difflib.get_close_matches(name, best.columns, n=1, cutoff=0.5)
-            lines.append(safe_text(name) + (f" (nearest: {safe_text(near[0])})" if near else ""))
+            near = _nearest(name, best.columns)
+            lines.append(safe_text(name) + (f" (nearest: {safe_text(near)})" if near else ""))
         elif column.dtype is None:
             lines.append(f"{safe_text(name)} (holds {column.type}, not numbers)")
         elif column.sequence != record.sequence:
@@ -140,9 +140,16 @@ def _missing(candidates: Sequence[Table], record: Input, names: Sequence[str], *
 def _known(given: Mapping[str, str], names: Sequence[str], what: str) -> None:
     for name in given:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-            hint = f"; did you mean {safe_text(near[0])}?" if near else ""
+            near = _nearest(name, names)
+            hint = f"; did you mean {safe_text(near)}?" if near else ""
             raise UsageError(f"the model has no {what} {safe_text(name)!r}{hint}")
+
+
+def _nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name most like `name`: but for the case, else by difflib."""
+    known = list(names)
+    same = [other for other in known if other.lower() == name.lower()]
+    return next(iter(same or difflib.get_close_matches(name, known, n=1, cutoff=0.5)), None)
 
 
 def _listed(names: Sequence[str]) -> str:
