@@ -14,7 +14,7 @@ from modelhub.files import head
 if TYPE_CHECKING:
     from modelhub.protocols import Exporter, Importer, Runtime
 
-__all__ = ["commands", "detect", "exporter", "format_of_suffix", "importer", "names", "runtime"]
+__all__ = ["commands", "detect", "exporter", "format_of_suffix", "importer", "names", "runtime", "runtimes"]
 
 IMPORTERS = "modelhub.importers"
 EXPORTERS = "modelhub.exporters"
@@ -81,6 +81,13 @@ def runtime(name: str) -> Runtime | None:
     """The runtime of format `name`, None when the format has none."""
     name = canonical(name)
     return cast("Runtime", _load(RUNTIMES, name)) if name in _entries(RUNTIMES) else None
+
+
+def runtimes(name: str) -> list[Runtime]:
+    """Every runtime of format `name`: its own first, then those under an entry point called ``<name>+<engine>``."""
+    name = canonical(name)
+    others = [entry for entry in _entries(RUNTIMES) if entry.startswith(f"{name}+")]
+    return [cast("Runtime", _load(RUNTIMES, entry)) for entry in [name, *others] if entry in _entries(RUNTIMES)]
 
 
 def canonical(name: str) -> str:

@@ -7,7 +7,8 @@ A plug-in is a Python distribution with entry points in one or more of these gro
     [project.entry-points."modelhub.runtimes"]       acme = "modelhub_acme:Runtime"
     [project.entry-points."modelhub.commands"]       acme = "modelhub_acme.commands:acme"   (a click command)
 
-The entry point's name is what the user types: `modelhub convert --from acme`. Each class is called
+The entry point's name is what the user types: `modelhub convert --from acme`. A further engine for the files of a
+format is a runtime called `<format>+<engine>`; the check runs all that are installed side by side. Each class is called
 without arguments. Importing `modelhub_acme` must be cheap: load onnx_ir and frameworks inside the methods.
 """
 

@@ -3,6 +3,8 @@
     schema.py        the JSON as dataclasses, and its spelling
     parse.py         the JSON into the dataclasses, strictly        (cursor.py, parse_layers.py, wiring.py)
     engine.py        a numpy evaluator by the engine's rules        (recurrent.py, activations.py)
+    driver.cc        the engine itself, asked from outside          (library.py, process.py)
+    runtime.py       both as engines of the check                   (questions.py)
     reader.py        the dataclasses into the common graph          (operators.py)
     writer.py        the common graph into the dataclasses
     lwtnn.schema.json   a JSON Schema of the files, for everybody
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from modelhub.graph.interface import Interface
     from modelhub.protocols import Engine, ReadOptions, WriteOptions
 
-__all__ = ["Exporter", "Importer", "Runtime"]
+__all__ = ["Exporter", "Importer", "Library", "Runtime"]
 
 
 class Importer:
@@ -69,6 +71,25 @@ class Runtime:
 
     def load(self, path: Path, interface: Interface, precision: str, options: ReadOptions) -> Engine:  # noqa: ARG002
         """The network in `path`, ready to run. Raises `Inconclusive` for float32: lwtnn computes in double."""
-        from modelhub_lwtnn.runtime import load
+        from modelhub_lwtnn.runtime import evaluator
 
-        return load(path, interface, precision)
+        return evaluator(path, interface, precision)
+
+
+class Library:
+    """Runs lwtnn files in lwtnn itself, the C++ library, where one is installed (`library.py`)."""
+
+    extra = "lwtnn"
+    precisions = ("float64",)
+
+    def installed(self) -> bool:
+        """Whether the user says where it is: ``LWTNN_PREFIX``, or ``lwtnn-config`` on the path."""
+        from modelhub_lwtnn.library import mentioned
+
+        return mentioned() is not None
+
+    def load(self, path: Path, interface: Interface, precision: str, options: ReadOptions) -> Engine:  # noqa: ARG002
+        """The network in `path`, ready to run. Raises `Inconclusive` where no driver can be compiled."""
+        from modelhub_lwtnn.runtime import real
+
+        return real(path, interface, precision)

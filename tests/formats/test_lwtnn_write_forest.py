@@ -21,7 +21,7 @@ from modelhub.graph.forest_onnx import margins, to_graph
 from modelhub.graph.interface import Feature, Input, Interface, Output
 from modelhub.graph.naming import attach
 from modelhub_lwtnn import lower_forest
-from modelhub_lwtnn.runtime import load
+from modelhub_lwtnn.runtime import evaluator
 
 SPECIAL = (0.0, -0.0, 1e-45, 1e-40, -1e-45, 3.4028234663852886e38, -3.4028234663852886e38, 0.1, 1 / 3)
 COMPARES = (Compare.LE, Compare.LT, Compare.GE, Compare.GT)
@@ -89,7 +89,7 @@ def answers(model: ir.Model, path: Path, x: np.ndarray) -> np.ndarray:
     record = Interface.of(model)
     canonical(model)
     written(model, path)
-    (result,) = load(path, record, "float64")({record.inputs[0].tensor: x}).values()
+    (result,) = evaluator(path, record, "float64")({record.inputs[0].tensor: x}).values()
     return np.asarray(result)
 
 
