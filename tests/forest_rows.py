@@ -10,7 +10,7 @@ import onnx_ir as ir
 import onnxruntime
 
 from modelhub.graph.forest import Compare, Forest, Link, tree_of
-from modelhub.graph.forest_forms import classic
+from modelhub.graph.forest_classic import classic
 from modelhub.graph.forest_onnx import to_graph
 from modelhub.graph.interface import Feature, Input, Interface, Output
 from modelhub.graph.precision import to_precision

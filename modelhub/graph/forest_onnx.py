@@ -60,6 +60,10 @@ def margins(b: Builder, forest: Forest, x: ir.Value) -> ir.Value:
         total = _linear(b, forest, x)
     elif forest.values.shape[1] == 1:
         total = _ensemble(b, forest, _prepared(b, forest, x))
+    elif (whole := _shared(forest)) is not None:
+        total = _complement(b, forest, whole, _prepared(b, forest, x))
+    elif (np.count_nonzero(forest.values, axis=1) <= 1).all():
+        total = _pure(b, forest, _prepared(b, forest, x))
     else:
         total = _table(b, forest, _prepared(b, forest, x))
     if not forest.base.any():
@@ -242,6 +246,34 @@ def _ensemble(b: Builder, forest: Forest, x: ir.Value) -> ir.Value:
     values = values * forest.tree_weight[tree] / forest.divisor
     attributes = tree_ensemble(forest, values, forest.tree_output[tree])
     return _node(b, attributes, forest.outputs, x)
+
+
+def _shared(forest: Forest) -> float | None:
+    """What the two values of every leaf add up to, if it is one number, as with the fractions of two classes."""
+    if forest.outputs != 2 or not len(forest.values):
+        return None
+    sums = forest.values.sum(axis=1)
+    return float(sums[0]) if np.abs(sums - sums[0]).max() <= 4 * np.spacing(np.abs(forest.values).max()) else None
+
+
+def _complement(b: Builder, forest: Forest, whole: float, x: ir.Value) -> ir.Value:
+    """Sums [N, 2] float64 of leaves whose two values add up to `whole`: the trees give the second, the rest is left.
+
+    Divided at the end, as a source does: where all trees are sure nothing is left, and no rounding makes it negative.
+    """
+    second = replace(forest, values=forest.values[:, 1:], base=np.zeros(1), divisor=1.0)
+    sign, rest = np.array([[-1.0, 1.0]]), np.array([whole * forest.tree_weight.sum(), 0.0])
+    both = b.op("Gemm", _ensemble(b, second, x), b.constant(sign, "sign"), b.constant(rest, "rest"))
+    return b.op("Div", both, b.constant(np.array(forest.divisor), "divisor"))
+
+
+def _pure(b: Builder, forest: Forest, x: ir.Value) -> ir.Value:
+    """Sums [N, outputs] float64 of leaves that speak for one output each, and not the same all over a tree."""
+    output = np.argmax(forest.values != 0, axis=1)
+    tree = tree_of(forest)
+    values = np.where(forest.leaf < 0, 0, forest.values[np.arange(len(forest.values)), output][forest.leaf])
+    values = values * forest.tree_weight[tree] / forest.divisor
+    return _node(b, tree_ensemble(forest, values, output[forest.leaf]), forest.outputs, x)
 
 
 def _node(b: Builder, attributes: dict[str, Any], targets: int, x: ir.Value) -> ir.Value:

@@ -1,0 +1,190 @@
+"""Forests as TreeEnsembleRegressor (ai.onnx.ml 3), for engines older than TreeEnsemble and for leaves of many values.
+
+    x ──► TreeEnsemble ──► (table of leaves) ──► y              x ──► TreeEnsembleRegressor ──► y
+
+It stores every number in float32; thresholds stand on the deciding side, so that float32 rows are decided as before.
+A forest that keeps float64 (`Builder.kept`) gets its numbers as tensors of float64, and the sum, which the operator
+gives in float32, is cast back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from modelhub.errors import Unsupported, safe_text
+from modelhub.graph.builder import KEPT, ML_OPSET
+from modelhub.graph.forest import Compare, Forest, tree_of
+from modelhub.graph.forest_attributes import Numbers, Strings
+from modelhub.graph.forest_forms import Found, forests
+from modelhub.graph.forest_onnx import narrowed
+
+__all__ = ["CLASSIC_OPSET", "classic"]
+
+CLASSIC_OPSET = 3
+"""The ai.onnx.ml operator set of the classic operators: the last one that does not call them deprecated."""
+
+SMOOTH = {
+    "Abs", "Add", "Cast", "Concat", "Div", "Exp", "Gather", "Gemm", "Identity", "Log", "Max", "Min", "Mul", "Neg",
+    "Pow", "ReduceSum", "Reshape", "Sigmoid", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Tanh", "Unsqueeze",
+}  # fmt: skip
+"""Operators behind which a margin rounded to float32 changes an output by as little."""
+
+
+def classic(model: ir.Model) -> None:
+    """Put TreeEnsembleRegressor in the place of every TreeEnsemble, in place; the graph is in float32.
+
+    Raises `Unsupported` where something is decided about the sum of a forest that keeps float64.
+    """
+    for found in forests(model):
+        wide = KEPT in found.nodes[0].metadata_props
+        if wide:
+            _check_smooth(found)
+        new = ir.node("TreeEnsembleRegressor", [found.x], _attributes(found.forest, wide=wide), domain="ai.onnx.ml")
+        new.name = found.nodes[0].name
+        old, result, last = found.margin, new.outputs[0], new
+        result.name, result.shape, result.type = f"{old.name}_float32", old.shape, ir.TensorType(ir.DataType.FLOAT)
+        nodes = [new]
+        if wide:
+            new.metadata_props[KEPT] = "yes"
+            last = ir.node("Cast", [result], {"to": ir.DataType.DOUBLE.value}, name=f"{new.name}/Cast")
+            last.outputs[0].type, last.outputs[0].shape = ir.TensorType(ir.DataType.DOUBLE), old.shape
+            nodes.append(last)
+        model.graph.insert_before(found.nodes[0], nodes)
+        last.outputs[0].name, old.name = old.name, f"{old.name}_before"
+        old.replace_all_uses_with(last.outputs[0], replace_graph_outputs=True)
+        constants = [v for node in found.nodes for v in node.inputs if v is not None and v.is_initializer()]
+        for node in reversed(found.nodes):
+            model.graph.remove(node, safe=True)
+        for value in constants:
+            if not value.uses():
+                del model.graph.initializers[value.name or ""]
+    if model.graph.opset_imports.get("ai.onnx.ml") == ML_OPSET:
+        model.graph.opset_imports["ai.onnx.ml"] = CLASSIC_OPSET
+
+
+def _check_smooth(found: Found) -> None:
+    """Refuse a margin that something is decided about, before it is rounded at the end anyway."""
+    todo, seen = [found.margin], set()
+    while todo:
+        for use in todo.pop().uses():
+            if use.node in seen:
+                continue
+            seen.add(use.node)
+            if use.node.op_type not in SMOOTH or use.node.domain not in ("", "ai.onnx"):
+                raise Unsupported(
+                    "the trees cannot be written in the classic form",
+                    [
+                        f"{safe_text(found.nodes[0].name)}: their sum would be rounded to float32 before "
+                        f"{safe_text(use.node.name)} ({safe_text(use.node.op_type)}) decides about it; write "
+                        "TreeEnsemble (no --form, no --opset)"
+                    ],
+                )
+            todo += [output for output in use.node.outputs if KEPT in use.node.metadata_props]
+
+
+_MODES: tuple[str, ...] = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
+
+
+def _attributes(forest: Forest, *, wide: bool) -> dict[str, Any]:
+    """The attributes of the TreeEnsembleRegressor, in float64 if `wide`. Sets become chains of BRANCH_EQ."""
+    tree = tree_of(forest)
+    compare, threshold = forest.compare.copy(), forest.threshold.copy()
+    if not wide:
+        compare, narrow = narrowed(compare, threshold)
+        threshold = narrow.astype(np.float64)
+    extra = _equalities(forest)
+    compare[forest.compare == Compare.MEMBER], threshold[extra.head] = Compare.EQ, extra.head_value
+    empty = (forest.compare == Compare.MEMBER) & ~np.isin(np.arange(forest.nodes), extra.head)
+    compare[empty], threshold[empty] = Compare.LT, -np.inf
+    false = forest.false_child.copy()
+    false[extra.head] = extra.head_false
+    modes = np.append(np.where(forest.splits, compare, len(_MODES)), np.full(len(extra.owner), Compare.EQ)).astype(int)
+    ends = np.flatnonzero(~forest.splits)
+    weights, targets, node = _targets(forest, tree, ends)
+    tree = np.append(tree, tree[extra.owner])
+    columns = {
+        "treeids": tree,
+        "nodeids": np.arange(len(tree)),
+        "featureids": np.maximum(np.append(forest.feature, forest.feature[extra.owner]), 0),
+        "truenodeids": np.maximum(np.append(forest.true_child, forest.true_child[extra.owner]), 0),
+        "falsenodeids": np.maximum(np.append(false, extra.false), 0),
+        "missing_value_tracks_true": np.append(forest.missing, forest.missing[extra.owner]).astype(int),
+    }
+    # onnxruntime takes the first node of a tree for its root, and a change of tree id for a new tree
+    # (core/providers/cpu/ml/tree_ensemble_common.h)
+    below = np.ones(len(tree), np.bool_)
+    below[forest.roots] = False
+    order = np.lexsort((below, tree))
+    columns = {f"nodes_{name}": column[order] for name, column in columns.items()}
+    values = np.append(threshold, extra.value)[order]
+    columns |= {
+        "target_treeids": tree[node],
+        "target_nodeids": node,
+        "target_ids": targets,
+    }
+    attributes: dict[str, Any] = {}
+    for name, column in (("nodes_values", values), ("target_weights", weights)):
+        if wide:
+            attributes[f"{name}_as_tensor"] = ir.tensor(column)
+        else:
+            attributes[name] = Numbers(name, column.astype(np.float32))
+    return attributes | {
+        "n_targets": forest.outputs,
+        "nodes_modes": Strings("nodes_modes", modes[order], (*_MODES, "LEAF")),
+        **{name: Numbers(name, column) for name, column in columns.items()},
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _Chains:
+    """Sets as chains of equalities: the MEMBER node `head` asks for the first member, new nodes for the others."""
+
+    head: NDArray[np.int64]
+    head_value: NDArray[np.float64]
+    head_false: NDArray[np.int64]
+    owner: NDArray[np.int64]
+    """[new nodes] the head of the chain they belong to."""
+    value: NDArray[np.float64]
+    false: NDArray[np.int64]
+
+
+def _equalities(forest: Forest) -> _Chains:
+    none = np.zeros(0, np.int64)
+    if forest.sets is None:
+        return _Chains(none, np.zeros(0), none, none, np.zeros(0), none)
+    sizes = np.where(forest.compare == Compare.MEMBER, np.diff(forest.sets.start), 0)
+    head = np.flatnonzero(sizes)
+    more = sizes[head] - 1
+    first_new = forest.nodes + np.cumsum(more) - more
+    head_false = np.where(more > 0, first_new, forest.false_child[head])
+    owner = np.repeat(head, more)
+    step = np.arange(len(owner)) - np.repeat(np.cumsum(more) - more, more)
+    last = step == np.repeat(more, more) - 1
+    following = np.where(last, forest.false_child[owner], forest.nodes + np.arange(len(owner)) + 1)
+    members = forest.sets.members
+    return _Chains(
+        head,
+        members[forest.sets.start[head]],
+        head_false,
+        owner,
+        members[forest.sets.start[owner] + 1 + step],
+        following,
+    )
+
+
+def _targets(
+    forest: Forest, tree: NDArray[np.int64], ends: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Weight, target and node of everything a leaf adds; zeros are left out, but each leaf adds something."""
+    values = forest.values[forest.leaf[ends]] * forest.tree_weight[tree[ends], np.newaxis] / forest.divisor
+    if values.shape[1] == 1:
+        return values[:, 0], forest.tree_output[tree[ends]], ends
+    kept = values != 0
+    kept[:, 0] |= ~kept.any(axis=1)
+    row, target = np.nonzero(kept)
+    return values[row, target], target, ends[row]
