@@ -37,6 +37,12 @@ class Feed:
                 found.setdefault(f"{have} to {self.dtype}", []).append(safe_text(name))
         return [f"{safe_text(self.record.name)}: {kinds}: {_listed(names)}" for kinds, names in found.items()]
 
+    def to_json(self) -> dict[str, object]:
+        """The table, and the columns that are not called as the variables are."""
+        names = [f.name for f in self.record.features]
+        other = {name: column for name, column in zip(names, self.columns, strict=True) if name != column}
+        return {"table": self.table.name, **({"columns": other} if other else {})}
+
 
 def match(
     tables: Sequence[Table],

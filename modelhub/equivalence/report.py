@@ -126,6 +126,8 @@ class Report:
     """What the probes reach of the model."""
     reach: Reach = field(default_factory=Reach, repr=False)
     """What the batches taken so far reach of it."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """The real events that were run, if any (`stream`): file, events, digest of what went in, what was left out."""
     preset: str = ""
     """The name of the tolerances, where they are not the rounding bound."""
     waivers: list[dict[str, str]] = field(default_factory=list)
@@ -194,6 +196,7 @@ class Report:
             "parameters": self.parameters,
             "skipped": sorted(set(self.skipped)),
             "coverage": [c.to_json() for c in sorted(self.coverage, key=lambda c: c.what)],
+            **({"data": self.data} if self.data else {}),
             **({"preset": self.preset} if self.preset else {}),
             **({"waivers": self.waivers} if self.waivers else {}),
             "software": self.software,

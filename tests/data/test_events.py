@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from data_making import TRACK, features, jets, model, tracks, write_h5
+
 from modelhub.data import DataSpec, open_events
 from modelhub.errors import UnreadableFile, UsageError
 from modelhub.graph.interface import Input, Interface
@@ -18,10 +18,7 @@ TRACKS = Input("tracks", features("d0", "pt", "hits"), sequence=True)
 
 def opened(path: Path | str, *inputs: Input, dims=None, dtype=np.float32, **spec):
     graph = model(*inputs, dims=dims, dtype=dtype)
-    if isinstance(path, str):
-        data = DataSpec.parse(path, **spec)
-    else:
-        data = DataSpec(path, **spec)
+    data = DataSpec.parse(path, **spec) if isinstance(path, str) else DataSpec(path, **spec)
     return open_events(data, graph, Interface.of(graph))
 
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import uproot
-
 from data_making import features, jets, model, tracks, write_h5
+
 from modelhub.data import DataSpec, open_events
 from modelhub.errors import UnreadableFile, UsageError
 from modelhub.graph.interface import Input, Interface

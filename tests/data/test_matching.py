@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from data_making import features, jets, model, tracks, write_h5
+
 from modelhub.data import DataSpec, open_events
 from modelhub.errors import UsageError
 from modelhub.graph.interface import Input, Interface
@@ -80,7 +80,7 @@ def test_map_and_table_for_what_the_model_has_not(sample: Path) -> None:
 def test_columns_without_names_go_by_their_number(tmp_path: Path) -> None:
     path = write_h5(tmp_path / "a.h5", x=np.zeros((5, 2), "f4"), y=np.zeros((5, 3), "f4"))
     assert feeds(str(path), JET)[0].table.name == "x"
-    with pytest.raises(UsageError, match="takes 1 variables; .* has 2 columns without names"):
+    with pytest.raises(UsageError, match=r"takes 1 variables; .* has 2 columns without names"):
         feeds(f"{path}:x", Input("jet", features("pt")))
 
 
@@ -94,7 +94,7 @@ def test_prefix_is_the_name_of_the_input_for_all_or_none(tmp_path: Path) -> None
 
 def test_tables_must_hold_the_same_events(tmp_path: Path) -> None:
     path = write_h5(tmp_path / "a.h5", jets=jets(9), tracks=tracks(np.full(8, 2), 2))
-    with pytest.raises(UsageError, match="jets has 9, .*tracks has 8"):
+    with pytest.raises(UsageError, match=r"jets has 9, .*tracks has 8"):
         feeds(str(path), JET, TRACKS)
 
 
