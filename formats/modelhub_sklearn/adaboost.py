@@ -20,6 +20,7 @@ from modelhub_sklearn.trees import (
     leaf_classes,
     leaf_values,
     margins,
+    one_hot,
     planted,
 )
 
@@ -78,8 +79,8 @@ def _general(e: Estimator, x: Rows, members: list[Estimator], weight: NDArray[np
     for index, member in enumerate(members):
         with x.b.scope(f"{member.short}_{index}"):
             winner = x.b.op("Unsqueeze", class_index(member, x), x.b.ints(1))
-            one_hot = x.number(x.b.op("Equal", winner, x.b.constant(np.arange(count), "labels")), count)
-        vote = one_hot.times(_votes(np.arange(count), count) * weight[index])
+            chosen = one_hot(x, winner, count)
+        vote = chosen.times(_votes(np.arange(count), count) * weight[index])
         total = vote if total is None else total.op("Add", vote)
     assert total is not None
     return total.times([[-1.0], [1.0]]) if count == 2 else total

@@ -61,3 +61,25 @@ def bernoulli(e: Estimator, x: Rows) -> Rows:
         x = x.number(x.b.op("Greater", x.value, limit))
     bias = e.array("class_log_prior_", count) + other.sum(axis=1)
     return linked(x.times((log - other).T, bias), Link("softmax"))
+
+
+@converts("predict_proba", f"{MODULE}CategoricalNB", decides=True)
+def categorical(e: Estimator, x: Rows) -> Rows:
+    """Class by class: log prior + sum over the columns of log p of the category, the whole part of the number.
+
+    A category that was not met in training has no likelihood: NaN, where scikit-learn gives an error.
+    """
+    count = len(e.classes)
+    tables = e.items("feature_log_prob_")
+    if len(tables) != x.width:
+        raise e.broken(f"categories of {len(tables)} columns, and there are {x.width}")
+    total = None
+    for index, table in enumerate(tables):
+        log = Estimator(e.name, {"feature_log_prob_": table}, e.where).array("feature_log_prob_", count, None).T
+        whole = x.column(index).op("Floor")
+        found = whole.number(x.b.op("Equal", whole.value, x.b.constant(np.arange(float(len(log))), "codes")), len(log))
+        nobody = x.b.op("Equal", found.total().value, x.b.constant(np.zeros(1), "zero"))
+        part = found.times(log).where(nobody, np.full(1, np.nan))
+        total = part if total is None else total.op("Add", part)
+    assert total is not None
+    return linked(total.op("Add", e.array("class_log_prior_", count)), Link("softmax"))

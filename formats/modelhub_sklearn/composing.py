@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from modelhub.errors import safe_text
 from modelhub_sklearn.estimator import Estimator
 from modelhub_sklearn.table import METHODS, Rows, apply, class_index, converts, method_of, offers, side_by_side
+from modelhub_sklearn.trees import one_hot, spread
 
 __all__: list[str] = []
 
@@ -56,7 +57,7 @@ def _through(method: str) -> None:
         return x if last is None else apply(last, x, method, name)
 
 
-for _method in METHODS:
+for _method in (*METHODS, "votes"):
     _through(_method)
 
 
@@ -152,13 +153,21 @@ def _member_names(e: Estimator, count: int) -> list[str]:
     return [safe_text(pair[0]) for pair in pairs] if len(pairs) == count else [f"member_{i}" for i in range(count)]
 
 
+def _kept(e: Estimator, count: int) -> list[bool]:
+    """Which members were not dropped."""
+    kept = [not (isinstance(p, tuple | list) and len(p) == 2 and p[1] == "drop") for p in e.items("estimators")]
+    if sum(kept) != count:
+        raise e.broken("the members do not fit their names")
+    return kept
+
+
 def _weights(e: Estimator, count: int) -> NDArray[np.float64]:
     """The weights of those members that were not dropped, summing to 1."""
     if not e.has("weights"):
         return np.full(count, 1 / count)
     all_weights = e.array("weights", None)
-    kept = [not (isinstance(p, tuple | list) and len(p) == 2 and p[1] == "drop") for p in e.items("estimators")]
-    if len(kept) != len(all_weights) or sum(kept) != count or not all_weights[kept].sum() > 0:
+    kept = _kept(e, count)
+    if len(kept) != len(all_weights) or not all_weights[kept].sum() > 0:
         raise e.broken("the weights do not fit the members")
     return np.asarray(all_weights[kept] / all_weights[kept].sum())
 
@@ -180,6 +189,26 @@ def _mean(e: Estimator, x: Rows, method: str) -> Rows:
 def soft_voting(e: Estimator, x: Rows) -> Rows:
     """The weighted mean of probabilities."""
     return _mean(e, x, "predict_proba")
+
+
+@converts("predict", f"{VOTING}VotingClassifier", when=lambda e: e.choice("voting") == "hard", decides=True)
+def hard_voting(e: Estimator, x: Rows) -> Rows:
+    """1 for the class with most votes, the first of equals, else 0.
+
+    The members were trained on the places of the labels, and so are their own labels.
+    """
+    members, count = e.parts("estimators_"), len(e.classes)
+    kept = _kept(e, len(members))
+    weights = e.array("weights", len(kept))[kept] if e.has("weights") else np.ones(len(members))
+    total = None
+    for member, weight, name in zip(members, weights, _member_names(e, len(members)), strict=True):
+        with x.b.scope(name):
+            winner = x.b.op("Unsqueeze", class_index(member, x), x.b.ints(1))
+            vote = one_hot(x, winner, len(member.classes)).times(spread(e, member, np.eye(len(member.classes))))
+        vote = vote.op("Mul", float(weight))
+        total = vote if total is None else total.op("Add", vote)
+    assert total is not None
+    return one_hot(total, x.b.op("ArgMax", total.value, axis=1, keepdims=1), count)
 
 
 @converts("predict", f"{VOTING}VotingRegressor")

@@ -157,10 +157,23 @@ class Estimator:
 
     @property
     def classes(self) -> list[Any]:
-        """The labels of a classifier, in order."""
+        """The labels of a classifier of one target, in order."""
         value = self.get("classes_")
         if isinstance(value, list):
-            raise self.refused("several targets at once are not supported; convert the classifier of each")
+            raise self.refused("several targets at once are not supported here; convert the classifier of each")
+        return self._labels(value)
+
+    @property
+    def targets(self) -> list[list[Any]]:
+        """The labels of every target of a classifier, which may have one or several."""
+        value = self.get("classes_")
+        if not isinstance(value, list):
+            return [self._labels(value)]
+        if not value:
+            raise self.broken("'classes_' is empty")
+        return [self._labels(labels) for labels in value]
+
+    def _labels(self, value: Any) -> list[Any]:
         if not isinstance(value, np.ndarray) or value.ndim != 1 or not value.size:
             raise self.broken("'classes_' is not a list of labels")
         labels: list[Any] = value.tolist()

@@ -1,23 +1,22 @@
-"""Support vector machines (sklearn/svm/src/libsvm/svm.cpp) and nearest neighbours (sklearn/neighbors)."""
+"""Support vector machines (sklearn/svm/src/libsvm/svm.cpp) and principal components of a kernel."""
 
 from __future__ import annotations
 
 from itertools import combinations
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 
+from modelhub_sklearn.coupling import coupled
 from modelhub_sklearn.estimator import Estimator
-from modelhub_sklearn.table import Rows, converts, side_by_side
+from modelhub_sklearn.table import Rows, converts
 
-__all__: list[str] = []
+__all__ = ["squared_distances"]
 
 SVM = "sklearn.svm._classes."
-NEIGHBOURS = "sklearn.neighbors."
 
 
-def _squared_distances(x: Rows, points: NDArray[np.float64]) -> Rows:
+def squared_distances(x: Rows, points: NDArray[np.float64]) -> Rows:
     """[N, points]: summed column by column, as the product formula would cancel for near points."""
     total = None
     for column in range(x.width):
@@ -33,7 +32,7 @@ def _kernel(e: Estimator, x: Rows) -> Rows:
     points = e.array("support_vectors_", None, x.width)
     name = e.choice("kernel")
     if name == "rbf":
-        return _squared_distances(x, points).op("Mul", -e.number("_gamma")).op("Exp")
+        return squared_distances(x, points).op("Mul", -e.number("_gamma")).op("Exp")
     if name not in ("linear", "poly", "sigmoid"):
         raise e.refused("only the kernels linear, poly, rbf and sigmoid are supported")
     product = x.times(points.T)
@@ -55,22 +54,57 @@ def support_vector_regressor(e: Estimator, x: Rows) -> Rows:
     return kernel.times(e.array("dual_coef_", 1, kernel.width).T, e.array("intercept_", 1))
 
 
-def _has_probabilities(e: Estimator) -> bool:
-    return e.attributes.get("probability") is True
+@converts("decision_function", f"{SVM}OneClassSVM")
+def one_class(e: Estimator, x: Rows) -> Rows:
+    """As a regressor: above 0 for what belongs to the class."""
+    return support_vector_regressor(e, x)
 
 
-@converts("decision_function", f"{SVM}SVC", f"{SVM}NuSVC", decides=True, when=lambda e: not _has_probabilities(e))
-def support_vector_classifier(e: Estimator, x: Rows) -> Rows:
-    """The decision of two classes; for more, votes of every pair and a share of the decisions."""
-    kernel = _kernel(e, x)
-    count = len(e.classes)
-    sizes = e.array("_n_support", count)
+def _sound(e: Estimator, kernel: Rows) -> Rows:
+    sizes = e.array("_n_support", len(e.classes))
     if (sizes < 0).any() or sizes.sum() != kernel.width:
         raise e.broken("the support vectors do not add up")
+    return kernel
+
+
+@converts("decision_function", f"{SVM}SVC", f"{SVM}NuSVC", decides=True)
+def support_vector_classifier(e: Estimator, x: Rows) -> Rows:
+    """The decision of two classes; for more, votes of every pair and a share of the decisions."""
+    kernel = _sound(e, _kernel(e, x))
+    count = len(e.classes)
     if count == 2:
         return kernel.times(e.array("dual_coef_", 1, kernel.width).T, e.array("intercept_", 1))
     pairs = _pairs(e, count, kernel)
     return _votes(pairs, count) if e.choice("decision_function_shape") == "ovr" else pairs
+
+
+@converts("votes", f"{SVM}SVC", f"{SVM}NuSVC", decides=True)
+def label(e: Estimator, x: Rows) -> Rows:
+    """Votes of the pairs, 0 being one for the second (svm.cpp, svm_predict_values); with `break_ties` the decisions."""
+    kernel = _sound(e, _kernel(e, x))
+    count = len(e.classes)
+    pairs = _pairs(e, count, kernel)
+    if e.flag("break_ties") and e.choice("decision_function_shape") == "ovr" and count > 2:
+        return _votes(pairs, count)
+    table = np.zeros((len(list(combinations(range(count), 2))), count))
+    for index, (i, j) in enumerate(combinations(range(count), 2)):
+        table[index, i], table[index, j] = 1, -1
+    first = pairs.number(pairs.b.op("Greater", pairs.value, pairs.b.constant(np.zeros(1), "zero")))
+    return first.times(table, (table < 0).sum(axis=0).astype(np.float64))
+
+
+@converts(
+    "predict_proba",
+    f"{SVM}SVC",
+    f"{SVM}NuSVC",
+    decides=True,
+    when=lambda e: isinstance(e.attributes.get("_probA"), np.ndarray) and e.array("_probA").size > 0,
+)
+def probabilities(e: Estimator, x: Rows) -> Rows:
+    """Platt's sigmoid of the decision of every pair, coupled (svm.cpp, svm_predict_probability)."""
+    count = len(e.classes)
+    pairs = _pairs(e, count, _sound(e, _kernel(e, x)))
+    return coupled(pairs, e.array("_probA", pairs.width), e.array("_probB", pairs.width), count)
 
 
 def _pairs(e: Estimator, count: int, kernel: Rows) -> Rows:
@@ -97,63 +131,41 @@ def _votes(pairs: Rows, count: int) -> Rows:
     return votes.op("Add", confidence.op("Div", confidence.op("Abs").op("Add", 1.0).op("Mul", 3.0)))
 
 
-def _neighbours(e: Estimator, x: Rows) -> tuple[Rows, ir.Value]:
-    """Weights [N, k] of the nearest points, and which they are."""
-    points = e.array("_fit_X", None, x.width)
-    metric, count, b = e.choice("effective_metric_"), e.whole("n_neighbors"), x.b
-    if not 0 < count <= len(points):
-        raise e.broken(f"{count} neighbours of {len(points)} points")
-    if metric == "euclidean":
-        distance = _squared_distances(x, points).op("Sqrt")
-    elif metric == "manhattan":
-        parts = [x.column(c).op("Sub", points[:, c], width=len(points)).op("Abs") for c in range(x.width)]
-        distance = parts[0]
-        for part in parts[1:]:
-            distance = distance.op("Add", part)
-    else:
-        raise e.refused("only the metrics euclidean and manhattan are supported")
-    near, place = b.ops("TopK", distance.value, b.ints(count), outputs=2, axis=1, largest=0, sorted=1)
-    found = Rows(b, near, count)
-    weights = e.choice("weights")
-    if weights in ("uniform", ""):
-        return found.op("Mul", 0.0).op("Add", 1.0), place
-    if weights != "distance":
-        raise e.refused("only the weights 'uniform' and 'distance' are supported")
-    # 1/distance; where some are 0, these count 1 and the others nothing
-    zero = b.op("Equal", near, b.constant(np.zeros(1), "zero"))
-    met = found.number(zero)
-    some = b.op("Greater", met.total().value, b.constant(np.zeros(1), "zero"))
-    inverse = found.where(zero, np.ones(1)).op("Reciprocal")
-    return inverse.where(some, met), place
+@converts("transform", "sklearn.decomposition._kernel_pca.KernelPCA")
+def kernel_components(e: Estimator, x: Rows) -> Rows:
+    """The centred kernel of the row and the training rows, on the eigenvectors (decomposition/_kernel_pca.py).
+
+    The means of the training kernel go into the constants: centring is linear.
+    """
+    points = e.array("X_fit_", None, x.width)
+    values = e.array("eigenvalues_", None)
+    vectors = e.array("eigenvectors_", len(points), len(values))
+    centre = e.part("_centerer")
+    rows, overall = centre.array("K_fit_rows_", len(points)), centre.number("K_fit_all_")
+    alone = values != 0
+    if (values < 0).any():
+        raise e.broken("an eigenvalue below 0")
+    scaled = np.where(alone, vectors / np.sqrt(np.where(alone, values, 1)), 0)
+    kernel = _pairwise_kernel(e, x, points)
+    mean = kernel.total().op("Div", float(len(points)))
+    centred = kernel.op("Sub", rows).op("Sub", mean).op("Add", overall)
+    return centred.times(scaled)
 
 
-@converts("predict_proba", f"{NEIGHBOURS}_classification.KNeighborsClassifier", decides=True)
-def neighbours_classifier(e: Estimator, x: Rows) -> Rows:
-    """The share of weight each class has among the nearest."""
-    count = len(e.classes)
-    label = e.array("_y", None).astype(np.int64)
-    if len(label) != len(e.array("_fit_X", None, x.width)) or not 0 <= label.min() <= label.max() < count:
-        raise e.broken("the labels do not fit the points")
-    return _share(_neighbours(e, x), np.eye(count)[label])
-
-
-@converts("predict", f"{NEIGHBOURS}_regression.KNeighborsRegressor", decides=True)
-def neighbours_regressor(e: Estimator, x: Rows) -> Rows:
-    """The weighted mean of the nearest."""
-    target = e.array("_y")
-    target = target[:, np.newaxis] if target.ndim == 1 else target
-    if target.ndim != 2 or len(target) != len(e.array("_fit_X", None, x.width)):
-        raise e.broken("the targets do not fit the points")
-    return _share(_neighbours(e, x), target)
-
-
-def _share(found: tuple[Rows, ir.Value], table: NDArray[np.float64]) -> Rows:
-    """Weighted means [N, columns of table]."""
-    weights, place = found
-    b = weights.b
-    total = weights.total()
-    columns = []
-    for column in table.T:
-        value = b.op("Gather", b.constant(np.ascontiguousarray(column), "values"), place)
-        columns.append(weights.op("Mul", Rows(b, value, weights.width)).total().op("Div", total))
-    return side_by_side(columns)
+def _pairwise_kernel(e: Estimator, x: Rows, points: NDArray[np.float64]) -> Rows:
+    """[N, points] (sklearn/metrics/pairwise.py)."""
+    name = e.choice("kernel")
+    if name == "rbf":
+        return squared_distances(x, points).op("Mul", -e.number("gamma_")).op("Exp")
+    if name == "cosine":
+        size = x.op("Mul", x).total().op("Sqrt")
+        zero = x.b.op("Equal", size.value, x.b.constant(np.zeros(1), "zero"))
+        length = np.linalg.norm(points, axis=1, keepdims=True)
+        return x.op("Div", size.where(zero, np.ones(1))).times((points / np.where(length == 0, 1, length)).T)
+    if name not in ("linear", "poly", "sigmoid"):
+        raise e.refused("only the kernels linear, poly, rbf, sigmoid and cosine are supported")
+    product = x.times(points.T)
+    if name == "linear":
+        return product
+    product = product.op("Mul", e.number("gamma_")).op("Add", e.number("coef0"))
+    return product.op("Tanh") if name == "sigmoid" else product.op("Pow", e.number("degree"))

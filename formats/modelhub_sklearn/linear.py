@@ -19,19 +19,31 @@ LINEAR = "sklearn.linear_model."
 REGRESSORS = (
     f"{LINEAR}_base.LinearRegression",
     *(f"{LINEAR}_ridge.{name}" for name in ("Ridge", "RidgeCV")),
-    *(f"{LINEAR}_coordinate_descent.{name}" for name in ("Lasso", "LassoCV", "ElasticNet", "ElasticNetCV")),
+    *(
+        f"{LINEAR}_coordinate_descent.{several}{name}{searched}"
+        for several in ("", "MultiTask")
+        for name in ("Lasso", "ElasticNet")
+        for searched in ("", "CV")
+    ),
+    *(f"{LINEAR}_least_angle.{name}" for name in ("Lars", "LarsCV", "LassoLars", "LassoLarsCV", "LassoLarsIC")),
+    *(f"{LINEAR}_omp.{name}" for name in ("OrthogonalMatchingPursuit", "OrthogonalMatchingPursuitCV")),
     *(f"{LINEAR}_bayes.{name}" for name in ("BayesianRidge", "ARDRegression")),
     f"{LINEAR}_huber.HuberRegressor",
+    f"{LINEAR}_quantile.QuantileRegressor",
+    f"{LINEAR}_theil_sen.TheilSenRegressor",
+    f"{LINEAR}_passive_aggressive.PassiveAggressiveRegressor",
     f"{LINEAR}_stochastic_gradient.SGDRegressor",
     "sklearn.svm._classes.LinearSVR",
 )
 LOGISTIC = tuple(f"{LINEAR}_logistic.{name}" for name in ("LogisticRegression", "LogisticRegressionCV"))
+RIDGE = tuple(f"{LINEAR}_ridge.{name}" for name in ("RidgeClassifier", "RidgeClassifierCV"))
 STOCHASTIC = f"{LINEAR}_stochastic_gradient.SGDClassifier"
 CLASSIFIERS = (
     *LOGISTIC,
     STOCHASTIC,
     "sklearn.svm._classes.LinearSVC",
-    *(f"{LINEAR}_ridge.{name}" for name in ("RidgeClassifier", "RidgeClassifierCV")),
+    "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+    *RIDGE,
     f"{LINEAR}_perceptron.Perceptron",
     f"{LINEAR}_passive_aggressive.PassiveAggressiveClassifier",
 )
@@ -60,12 +72,28 @@ def log_regressor(e: Estimator, x: Rows) -> Rows:
     return _product(e, x).op("Exp")
 
 
+@converts("predict", f"{LINEAR}_glm.glm.TweedieRegressor")
+def tweedie(e: Estimator, x: Rows) -> Rows:
+    """The link is the logarithm, but the identity for powers up to 0, unless it is named."""
+    link = e.text("link")
+    if link not in ("auto", "log", "identity"):
+        raise e.refused(f"the link {link[:20]!r} is not known")
+    y = _product(e, x)
+    return y.op("Exp") if link == "log" or (link == "auto" and e.number("power") > 0) else y
+
+
+@converts("decision_function", f"{LINEAR}_stochastic_gradient.SGDOneClassSVM")
+def one_class(e: Estimator, x: Rows) -> Rows:
+    """Above 0 for what belongs to the class."""
+    return x.times(e.array("coef_", x.width)[:, np.newaxis], -e.array("offset_", 1))
+
+
 @converts("decision_function", *CLASSIFIERS)
 def decision(e: Estimator, x: Rows) -> Rows:
     """Distance to the plane of each class, of the second class where there are two."""
     y = _product(e, x)
     count = len(e.classes)
-    if y.width != (1 if count == 2 else count):
+    if y.width != (1 if count == 2 else count) and not (e.name in RIDGE and y.width == count):  # labels, one by one
         raise e.broken(f"{y.width} planes for {count} classes")
     return y
 

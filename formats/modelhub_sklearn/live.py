@@ -11,6 +11,9 @@ from modelhub_sklearn.estimator import Estimator, Name
 
 __all__ = ["snapshot"]
 
+OTHERS = ("scipy.interpolate._bsplines.BSpline",)
+"""Classes of other packages that estimators hold."""
+
 _PLAIN = (str, bool, int, float, type(None))
 
 
@@ -57,7 +60,7 @@ def _composite(value: Any, where: str, seen: dict[int, tuple[Any, Any]]) -> Any:
         _, arguments, state = value.__reduce__()
         names = ("n_features", "n_classes", "n_outputs")
         return Estimator(name, {**state, **dict(zip(names, arguments, strict=True))}, where)
-    state = value.__getstate__() if name.startswith("sklearn.") else None
+    state = value.__getstate__() if name.startswith("sklearn.") or name in OTHERS else None
     if not isinstance(state, dict):
         return Estimator(name, {}, where)
     return Estimator(name, {key: _value(item, where, seen) for key, item in state.items()}, where)

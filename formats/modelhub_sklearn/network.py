@@ -46,10 +46,8 @@ def _forward(e: Estimator, x: Rows) -> Rows:
 
 @converts("predict_proba", f"{MODULE}MLPClassifier")
 def classifier(e: Estimator, x: Rows) -> Rows:
-    """A sigmoid gives the second class."""
+    """A sigmoid gives the second class; where a row may have several labels, each has a sigmoid."""
     y = _forward(e, x)
-    if e.text("out_activation_") == "logistic" and y.width > 1:
-        raise e.refused("several labels at once are not supported")
     return both_classes(y) if y.width == 1 else y
 
 

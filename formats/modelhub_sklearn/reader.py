@@ -26,14 +26,19 @@ from modelhub_sklearn import (  # every converter enters itself into the table
     bayes,  # noqa: F401
     calibration,  # noqa: F401
     composing,  # noqa: F401
+    discriminant,  # noqa: F401
     encoding,  # noqa: F401
     histograms,
     kernels,  # noqa: F401
     linear,  # noqa: F401
+    neighbours,  # noqa: F401
     network,  # noqa: F401
     scaling,  # noqa: F401
+    selecting,  # noqa: F401
+    several,  # noqa: F401
     shaping,  # noqa: F401
     skops,
+    splines,  # noqa: F401
 )
 from modelhub_sklearn.estimator import Estimator
 from modelhub_sklearn.live import snapshot
@@ -89,10 +94,14 @@ def graph(e: Estimator, feature_names: Sequence[str] | None = None) -> ir.Model:
     with b.kept() if _keeps(e) else nullcontext():
         x = Rows(b, b.op("Cast", raw, to=ir.DataType.DOUBLE.value), len(names))
         y = apply(e, x, method)
-    labels = _labels(e, method, y.width)
-    b.output(b.op("Cast", y.value, to=ir.DataType.FLOAT.value), "outputs", ["N", y.width])
-    features = tuple(Feature(name) for name in names)
-    return b.finish(Interface((Input("inputs", features),), (Output("outputs", labels),), invented=invented))
+    outputs = _outputs(e, method, y.width)
+    answer, start = b.op("Cast", y.value, to=ir.DataType.FLOAT.value), 0
+    for output in outputs:
+        width = len(output.labels)
+        part = answer if width == y.width else b.op("Slice", answer, b.ints(start), b.ints(start + width), b.ints(1))
+        b.output(part, output.tensor, ["N", width])
+        start += width
+    return b.finish(Interface((Input("inputs", tuple(map(Feature, names))),), outputs, invented=invented))
 
 
 def _keeps(e: Estimator) -> bool:
@@ -130,7 +139,7 @@ def _front(e: Estimator) -> list[Estimator]:
     return found
 
 
-_FIRST = ("steps", "transformer_list", "estimators_", "regressor_")
+_FIRST = ("steps", "transformer_list", "estimators_", "regressor_", "best_estimator_", "estimator_")
 """Where estimators made of others keep those that see the row as it is."""
 
 
@@ -155,26 +164,45 @@ def _features(e: Estimator) -> int:
     raise e.broken("it does not say how many features it has; is it fitted?")
 
 
-def _labels(e: Estimator, method: str, width: int) -> tuple[str, ...]:
-    """What the outputs are called: classes, or the method."""
-    if method in ("predict_proba", "decision_function") and (classes := _classes(e)):
-        if len(classes) == width:
-            return tuple(_label(label) for label in classes)
-        if width == 1 and len(classes) == 2:
-            return (_label(classes[1]),)
+def _outputs(e: Estimator, method: str, width: int) -> tuple[Output, ...]:
+    """One output, or one for every target of a classifier, as scikit-learn gives a list of arrays there."""
+    targets = [] if method == "transform" else _targets(e)
+    if len(targets) > 1 and sum(map(len, targets)) == width:
+        return tuple(
+            Output(f"target_{index}", tuple(_label(label) for label in labels)) for index, labels in enumerate(targets)
+        )
+    return (Output("outputs", _labels(targets, method, width)),)
+
+
+def _labels(targets: list[list[Any]], method: str, width: int) -> tuple[str, ...]:
+    """What the columns are called: classes, targets, or the method."""
+    if len(targets) == 1:
+        if len(targets[0]) == width:
+            return tuple(_label(label) for label in targets[0])
+        if width == 1 and len(targets[0]) == 2:
+            return (_label(targets[0][1]),)
     word = {"predict": "prediction", "transform": "component"}.get(method, method)
+    word = "target" if len(targets) == width else word
     return (word,) if width == 1 else tuple(f"{word}_{i}" for i in range(width))
 
 
-def _classes(e: Estimator) -> list[Any]:
-    """The labels of the classifier that speaks last."""
+def _targets(e: Estimator) -> list[list[Any]]:
+    """The labels of the classifier that speaks last, for every target; none for what is no classifier."""
     while not e.has("classes_"):
         steps = e.attributes.get("steps")
-        last = steps[-1][1] if isinstance(steps, list) and steps else None
+        last = steps[-1][1] if isinstance(steps, list) and steps else e.attributes.get("best_estimator_")
+        last = e.attributes.get("estimator_") if last is None else last
         if not isinstance(last, Estimator):
-            return []
+            return _targets_of_members(e)
         e = last
-    return e.classes
+    return e.targets
+
+
+def _targets_of_members(e: Estimator) -> list[list[Any]]:
+    """The labels of the members where each has a target of its own."""
+    if not e.name.startswith("sklearn.multioutput.") or not e.has("estimators_"):
+        return []
+    return [member.classes for member in e.parts("estimators_") if member.has("classes_")]
 
 
 def _label(label: Any) -> str:

@@ -29,12 +29,19 @@ __all__ = ["load"]
 TRUSTED = {
     "functools.partial",
     "numpy.dtype",
+    "scipy._lib.array_api_compat.numpy._aliases.asarray",
+    "scipy.interpolate._bsplines.BSpline",
+    "sklearn._loss.loss.HalfTweedieLoss",
+    "sklearn._loss.loss.HalfTweedieLossIdentity",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.calibration._TemperatureScaling",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.feature_selection._univariate_selection.f_classif",
     "sklearn.feature_selection._univariate_selection.f_regression",
+    "sklearn.metrics._scorer._PassthroughScorer",
+    "sklearn.model_selection._split.KFold",
+    "sklearn.model_selection._split.StratifiedKFold",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
     "sklearn.preprocessing._function_transformer._identity",
@@ -99,5 +106,10 @@ class _Engine:
                 y = getattr(self.estimator, self.method)(np.asarray(x, np.float64))
         except Exception as error:
             raise Inconclusive(f"scikit-learn refuses the rows: {safe_text(error, 160)}") from None
-        dense = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
-        return {self.interface.outputs[0].tensor: np.asarray(dense, np.float64).reshape(len(x), -1)}
+        if self.method == "predict" and hasattr(self.estimator, "classes_"):
+            y = np.asarray(y)[:, np.newaxis] == np.asarray(self.estimator.classes_)
+        parts = y if isinstance(y, list) else [y.toarray() if hasattr(y, "toarray") else y]
+        return {
+            output.tensor: np.asarray(part, np.float64).reshape(len(x), -1)
+            for output, part in zip(self.interface.outputs, parts, strict=True)
+        }

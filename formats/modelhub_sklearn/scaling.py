@@ -173,32 +173,3 @@ def independent_components(e: Estimator, x: Rows) -> Rows:
     if e.attributes.get("whiten") is not False and e.has("mean_"):
         x = x.op("Sub", e.array("mean_", x.width))
     return x.times(e.array("components_", None, x.width).T)
-
-
-@converts(
-    "transform",
-    *(f"sklearn.feature_selection.{name}" for name in ("_univariate_selection.SelectKBest",)),
-    when=lambda e: e.has("scores_") and e.has("k"),
-)
-def select_best(e: Estimator, x: Rows) -> Rows:
-    """The k columns of the highest scores, in their order; the later of equals (stable sort)."""
-    if e.choice("k") == "all":
-        return x
-    scores = e.array("scores_", x.width, finite=False)
-    scores = np.where(np.isnan(scores), np.finfo(np.float64).min, scores)
-    mask = np.zeros(x.width, np.bool_)
-    count = e.whole("k")
-    if count:
-        mask[np.argsort(scores, kind="mergesort")[-count:]] = True
-    if not mask.any():
-        raise e.refused("no column is left")
-    return x.take(np.flatnonzero(mask))
-
-
-@converts("transform", "sklearn.feature_selection._variance_threshold.VarianceThreshold")
-def variance_threshold(e: Estimator, x: Rows) -> Rows:
-    """The columns that vary by more than the threshold."""
-    mask = e.array("variances_", x.width, finite=False) > e.number("threshold")
-    if not mask.any():
-        raise e.refused("no column is left")
-    return x.take(np.flatnonzero(mask))

@@ -4,8 +4,10 @@
     def standard_scaler(e: Estimator, x: Rows) -> Rows: ...
 
 A method is one of scikit-learn's: "predict_proba" [N, classes], "decision_function" [N, 1] or [N, classes], "predict"
-of regressors [N, targets], "transform" and "inverse_transform" [N, anything]. "predict" of classifiers is not one: see
-`class_index`.
+of regressors [N, targets], "transform" and "inverse_transform" [N, anything]. "predict" of a classifier, for those that
+have nothing else, is [N, classes]: 1 for the class it names, else 0; for the others see `class_index`. "votes" is what
+`class_index` asks first: [N, 1] or [N, classes], for those whose label does not follow from their best method.
+Probabilities of several targets stand side by side, target after target.
 """
 
 from __future__ import annotations
@@ -168,7 +170,7 @@ def apply(e: Estimator, x: Rows, method: str, scope: str = "") -> Rows:
 
 def class_index(e: Estimator, x: Rows) -> ir.Value:
     """The predicted class as an index, int64 [N]: the first of the largest, or whether the only decision is above 0."""
-    method = method_of(e, ("predict_proba", "decision_function"))
+    method = method_of(e, ("votes", "predict_proba", "decision_function", "predict"))
     y = apply(e, x, method)
     if y.width == 1:
         zero = x.b.constant(np.zeros(1), "zero")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from modelhub.graph import forest_onnx
@@ -28,6 +29,7 @@ __all__ = [
     "leaf_values",
     "margins",
     "mean_of_trees",
+    "one_hot",
     "planted",
     "tree_of",
 ]
@@ -200,14 +202,24 @@ def mean_of_trees(e: Estimator, features: int) -> Forest:
     else:
         members, grove = e.parts("estimators_"), grown(e, "estimators_", features, "estimators_features_")
     values = [
-        spread(e, member, class_fractions(member, tree, len(member.classes)))
-        if member.name in CLASSIFIERS
-        else leaf_values(member, tree)
+        _member_fractions(e, member, tree) if member.name in CLASSIFIERS else leaf_values(member, tree)
         for member, tree in zip(members, grove, strict=True)
     ]
     if len({value.shape[1] for value in values}) != 1:
         raise e.broken("trees of different outputs")
     return replace(planted(grove, values, features), divisor=float(len(grove)))
+
+
+def _member_fractions(e: Estimator, member: Estimator, tree: Tree) -> NDArray[np.float64]:
+    """Probabilities [nodes, classes] of one tree of a forest; target after target, where there are several."""
+    sizes = [len(labels) for labels in e.targets]
+    if len(sizes) == 1:
+        return spread(e, member, class_fractions(member, tree, len(member.classes)))
+    if tree.values.shape[1] != len(sizes) or tree.values.shape[2] < max(sizes):
+        raise e.broken(f"a tree of {tree.values.shape[1]} targets, and there are {len(sizes)}")
+    if (0,) < member.version < (1, 3):
+        raise e.refused("several targets of scikit-learn before 1.3 are not supported; save it anew with a later one")
+    return np.concatenate([tree.values[:, target, :size] for target, size in enumerate(sizes)], axis=1)
 
 
 def spread(e: Estimator, member: Estimator, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -234,12 +246,16 @@ def bagging_classifier(e: Estimator, x: Rows) -> Rows:
             vote = apply(member, part, "predict_proba", f"{member.short}_{index}")
         else:
             winner = x.b.op("Unsqueeze", class_index(member, part), x.b.ints(1))
-            labels = x.b.constant(np.arange(len(member.classes)), "labels")
-            vote = x.number(x.b.op("Equal", winner, labels), len(member.classes))
+            vote = one_hot(x, winner, len(member.classes))
         vote = vote.times(spread(e, member, np.eye(len(member.classes))))
         total = vote if total is None else total.op("Add", vote)
     assert total is not None
     return Rows(x.b, total.value, count).op("Div", len(members))
+
+
+def one_hot(x: Rows, winner: ir.Value, count: int) -> Rows:
+    """[N, count] 1 in the column that `winner` [N, 1] names, else 0."""
+    return x.number(x.b.op("Equal", winner, x.b.constant(np.arange(count), "labels")), count)
 
 
 @converts("predict", f"{BAGGING}BaggingRegressor", decides=True)

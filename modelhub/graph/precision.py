@@ -42,7 +42,8 @@ def to_precision(model: ir.Model, precision: str) -> ir.Model:
                 value.const_value = ir.tensor(tensor.numpy().astype(target.numpy()), name=value.name)
                 value.type = ir.TensorType(target)
         nodes = [node for node in graph if KEPT not in node.metadata_props]
-        for value in (*graph.inputs, *(output for node in nodes for output in node.outputs)):
+        entries = () if KEPT in graph.metadata_props else graph.inputs  # the body of a node that is kept
+        for value in (*entries, *(output for node in nodes for output in node.outputs)):
             if value.dtype in swap:
                 value.type = ir.TensorType(target)
         for node in nodes:
