@@ -226,4 +226,4 @@ class _Ways:
 def _groups(keys: NDArray[np.int32], items: NDArray[np.int64]) -> tuple[NDArray[np.int32], list[NDArray[np.int64]]]:
     """The different keys of a sorted array, and the items that belong to each."""
     unique, first = np.unique(keys, return_index=True)
-    return unique, np.split(items, first[1:])
+    return unique, np.split(items, first[1:]) if len(items) else []
