@@ -14,7 +14,7 @@ from modelhub.files import head
 if TYPE_CHECKING:
     from modelhub.protocols import Exporter, Importer, Runtime
 
-__all__ = ["commands", "detect", "exporter", "format_of_suffix", "importer", "names", "runtime", "runtimes"]
+__all__ = ["commands", "detect", "exporter", "format_of_suffix", "further_runtimes", "importer", "names", "runtime"]
 
 IMPORTERS = "modelhub.importers"
 EXPORTERS = "modelhub.exporters"
@@ -83,11 +83,10 @@ def runtime(name: str) -> Runtime | None:
     return cast("Runtime", _load(RUNTIMES, name)) if name in _entries(RUNTIMES) else None
 
 
-def runtimes(name: str) -> list[Runtime]:
-    """Every runtime of format `name`: its own first, then those under an entry point called ``<name>+<engine>``."""
-    name = canonical(name)
-    others = [entry for entry in _entries(RUNTIMES) if entry.startswith(f"{name}+")]
-    return [cast("Runtime", _load(RUNTIMES, entry)) for entry in [name, *others] if entry in _entries(RUNTIMES)]
+def further_runtimes(name: str) -> list[Runtime]:
+    """The runtimes beside the one of format `name`: those whose entry points are called ``<name>+<engine>``."""
+    found = [entry for entry in _entries(RUNTIMES) if entry.startswith(f"{canonical(name)}+")]
+    return [cast("Runtime", _load(RUNTIMES, entry)) for entry in found]
 
 
 def canonical(name: str) -> str:

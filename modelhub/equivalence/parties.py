@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from modelhub import plugins
 from modelhub.equivalence.report import Party
-from modelhub.errors import Inconclusive, Notice
+from modelhub.errors import Inconclusive, Notice, notice
 from modelhub.graph.interface import Interface
 from modelhub.protocols import ReadOptions, WriteOptions
 
@@ -24,36 +24,42 @@ __all__ = ["Side", "graph_side", "load_side"]
 
 @dataclass
 class Side:
-    """A party and its engines by precision, best first."""
+    """A party and its engines, best first, by precision; a second one of a precision is "float64 by <its name>"."""
 
     party: Party
     engines: dict[str, Engine] = field(default_factory=dict)
 
     @property
     def best(self) -> str | None:
-        """The best precision this side can run in."""
+        """The key of the best engine."""
         return next(iter(self.engines), None)
 
     def settle(self, arrays: Arrays) -> None:
-        """Drop the engines that cannot run this model at all, as one ordinary probe shows."""
+        """Drop the engines that cannot run this model at all, as one ordinary probe shows.
+
+        Where two have the same precision, one that fails is kept: its refusal belongs in the report.
+        """
+        precisions = [engine.precision for engine in self.engines.values()]
         reasons = []
-        for precision, engine in list(self.engines.items()):
+        for key, engine in list(self.engines.items()):
+            if precisions.count(engine.precision) > 1:
+                continue
             try:
                 engine(arrays)
             except Inconclusive as error:
-                del self.engines[precision]
+                del self.engines[key]
                 reasons.append(f"{self.party.role}: {error}")
         if not self.engines and reasons:
             self.party.missing = "; ".join(reasons)
-        self.party.engines = [f"{e.name} {e.version} {p}" for p, e in self.engines.items()]
+        self.party.engines = [f"{e.name} {e.version} {e.precision}" for e in self.engines.values()]
 
     def run(self, arrays: Arrays, *, lenient: bool) -> dict[str, Arrays]:
-        """Outputs by precision. Raises `Inconclusive` where an engine refuses this probe; if lenient, where all do."""
+        """Outputs by key. Raises `Inconclusive` where an engine refuses this probe; if lenient, where all do."""
         results: dict[str, Arrays] = {}
         refusal = None
-        for precision, engine in self.engines.items():
+        for key, engine in self.engines.items():
             try:
-                results[precision] = engine(arrays)
+                results[key] = engine(arrays)
             except Inconclusive as error:
                 refusal = error
         if refusal is not None and not (lenient and results):
@@ -69,25 +75,29 @@ def load_side(
     options: ReadOptions,
     name: str = "",
 ) -> Side:
-    """The file `path` in its own engine; without one the side says what is missing."""
+    """The file `path` in every engine of its format that is installed; without one the side says what is missing."""
     party = Party(role, format, name or path.name, _digest(path))
     if options.weights is not None:
         party.weights = (options.weights.name, _digest(options.weights))
     side = Side(party)
     runtime = plugins.runtime(format)
+    further = [other for other in plugins.further_runtimes(format) if other.installed()]
     if runtime is None:
         party.missing = f"{role}: no engine is known for {format} files"
     elif not runtime.installed():
         party.missing = f'{role}: the {format} engine is not installed; pip install "modelhub-hep[{runtime.extra}]"'
     else:
         reasons = []
-        for precision in runtime.precisions:
-            try:
-                engine = runtime.load(path, interface, precision, options)
-            except Inconclusive as error:
-                reasons.append(f"{role}: {error}")
-                continue
-            side.engines[precision] = engine
+        for each in [*further, runtime]:
+            for precision in each.precisions:
+                try:
+                    engine = each.load(path, interface, precision, options)
+                except Inconclusive as error:
+                    reasons.append(f"{role}: {error}")
+                    if each is not runtime:
+                        notice(reasons[-1])
+                    continue
+                side.engines[precision if precision not in side.engines else f"{precision} by {engine.name}"] = engine
         if not side.engines:
             party.missing = "; ".join(dict.fromkeys(reasons))
     return side

@@ -84,7 +84,7 @@ def show(report: Report) -> None:
 
 
 def _leg_row(leg: Leg) -> list[str | Text]:
-    name = " – ".join(leg.between)
+    name = " – ".join(leg.between) + (f"\n  {leg.engine}" if leg.engine else "")
     verdict = Text(leg.verdict, style=COLOURS[leg.verdict])
     worst = leg.worst
     if worst is None:

@@ -53,6 +53,8 @@ class Leg:
     results: list[ProbeResult] = field(default_factory=list)
     missing: str = ""
     """Why this leg could not run; empty when it did."""
+    engine: str = ""
+    """The engine of the second party, where it has several of this precision."""
 
     def add(self, result: ProbeResult) -> None:
         """Merge a batch's result into that of its probe."""
@@ -213,6 +215,7 @@ def _leg_json(leg: Leg) -> dict[str, Any]:
         "between": list(leg.between),
         "precision": leg.precision,
         "verdict": leg.verdict,
+        **({"engine": leg.engine} if leg.engine else {}),
         **({"missing": leg.missing} if leg.missing else {}),
         "probes": [
             {
