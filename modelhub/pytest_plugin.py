@@ -87,8 +87,8 @@ def _checked(source: str | Path, target: str | Path, seed: int | None, given: di
         raise ValueError(f"fail_on is 'different' or 'suspect', not {fail_on!r}")
     if seed is not None:
         given["seed"] = seed
-    files = {key: Path(given.pop(key)) for key in ("interface", "weights") if given.get(key) is not None}
-    report = check_pair(Pair(Path(target).name, Path(source), Path(target), **files, **given))
+    given |= {key: Path(given[key]) for key in ("interface", "weights") if given.get(key) is not None}
+    report = check_pair(Pair(Path(target).name, Path(source), Path(target), **given))
     view = View(report.to_json(), "the report")
     outcome = Outcome(Path(target).name, view, fail_on=fail_on)
     if outcome.exit_code == 0:
