@@ -76,12 +76,14 @@ def _raw(e: Estimator, x: Rows, outputs: int, slope: float) -> Rows:
 
 
 def boosted_trees(e: Estimator, features: int, outputs: int) -> Forest:
-    """The sum of the trees, from 0 on."""
+    """The sum of the trees, from 0 on. Gradient boosting refuses NaN: where its nodes would send one says nothing."""
     trees = grown(e, "estimators_", features)
     if len(trees) % outputs or any(tree.values.shape[1:] != (1, 1) for tree in trees):
         raise e.broken(f"{len(trees)} trees for {outputs} outputs")
+    forest = planted(trees, [tree.values[:, :, 0] for tree in trees], features)
     return replace(
-        planted(trees, [tree.values[:, :, 0] for tree in trees], features),
+        forest,
+        missing=np.zeros(forest.nodes, np.bool_),
         tree_output=np.arange(len(trees)) % outputs,
         tree_weight=np.full(len(trees), e.number("learning_rate")),
         base=np.zeros(outputs),

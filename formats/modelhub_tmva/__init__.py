@@ -1,4 +1,4 @@
-"""TMVA weight files (`*.weights.xml`, also gzipped), read without ROOT."""
+"""TMVA weight files (`*.weights.xml`, also gzipped), read and, for trees, written without ROOT."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from modelhub.graph.interface import Interface
-    from modelhub.protocols import Engine, ReadOptions
+    from modelhub.protocols import Engine, ReadOptions, WriteOptions
 
-__all__ = ["Importer", "Runtime"]
+__all__ = ["Exporter", "Importer", "Runtime"]
 
 
 class Importer:
@@ -32,6 +32,20 @@ class Importer:
         from modelhub_tmva import reader
 
         return reader.read(path, options)
+
+
+class Exporter:
+    """Writes forests as BDTs that TMVA::Reader reads."""
+
+    suffix = ".xml"
+    forms: Sequence[str] = ()
+    masks = False
+
+    def write(self, model: ir.Model, path: Path, options: WriteOptions) -> None:
+        """Write `model` to `path`; see `modelhub_tmva.writer.write`."""
+        from modelhub_tmva.writer import write
+
+        write(model, path, options)
 
 
 class Runtime:

@@ -8,17 +8,19 @@ from numpy.typing import NDArray
 
 from modelhub.graph.builder import Builder
 from modelhub.graph.forest_onnx import apply_link, margins
+from modelhub_tmva.answer import Answer
 from modelhub_tmva.bdt import BDT, Cut, Fisher
 
 __all__ = ["respond"]
 
 
-def respond(b: Builder, bdt: BDT, x: ir.Value) -> ir.Value:
-    """The response [N, outputs] float32 to events `x` [N, variables] float32."""
+def respond(b: Builder, bdt: BDT, answer: Answer, x: ir.Value) -> ir.Value:
+    """The response [N, outputs] float32 to events `x` [N, variables] float32, or what it stands for."""
     row = x if bdt.fisher is None else _with_fisher(b, bdt.fisher, x)
     with b.kept():  # TMVA sums in float64; a thousand trees in float32 are off by more than 1e-6
         y = margins(b, bdt.forest, row)
         y = apply_link(b, bdt.forest.link, y) if bdt.median is None else _trimmed_mean(b, y, bdt.median)
+        y = answer.apply(b, y)
     y = b.op("Cast", y, to=ir.DataType.FLOAT)
     return _preselected(b, bdt.cuts, x, y) if bdt.cuts else y
 

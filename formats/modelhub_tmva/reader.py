@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import onnx_ir as ir
 from modelhub.errors import notice, safe_text
 from modelhub.graph.builder import Builder
 from modelhub.graph.interface import Feature, Input, Interface, Output
+from modelhub.graph.naming import attach
 from modelhub.protocols import ReadOptions
 from modelhub_tmva import bdt, bdt_graph, nets, nets_graph, transforms_graph
+from modelhub_tmva.answer import Answer
 from modelhub_tmva.category import Part, parts_of
 from modelhub_tmva.setup import MULTICLASS, REGRESSION, Setup, Variable, about, setup_of, unsupported
 from modelhub_tmva.stream import parse
@@ -45,10 +48,29 @@ def read(path: Path, options: ReadOptions) -> ir.Model:
     else:
         y = respond(b, setup, x, options.tie)
     b.output(y, RESPONSE, ["N", len(labels(setup))])
-    interface = Interface(tuple(inputs), (Output(RESPONSE, labels(setup)),))
-    model = b.finish(interface, name=setup.title)
+    output = Output(RESPONSE, labels(setup))
+    model = b.finish(Interface(tuple(inputs), (output,)), name=setup.title)
     model.metadata_props[METADATA] = json.dumps(kept)
+    if not setup.answer.plain:
+        _tell(setup)
+        if setup.answer.missing:
+            attach(model, Interface((_filled(inputs[0], setup.answer), *inputs[1:]), (output,)))
     return model
+
+
+def _tell(setup: Setup) -> None:
+    """That the graph is the model which the file was written from, and TMVA::Reader gives the response only."""
+    notice(
+        f"{setup.where} was written by modelhub and is read as the model it was written from: outputs are "
+        f"{setup.answer.formula}{', NaN is replaced by numbers' if setup.answer.missing else ''}; "
+        "TMVA::Reader itself gives the response, and -999 to a NaN"
+    )
+
+
+def _filled(record: Input, answer: Answer) -> Input:
+    """The input whose NaN are replaced as `answer` says."""
+    features = (replace(f, default=number) for f, number in zip(record.features, answer.missing, strict=True))
+    return replace(record, features=tuple(features))
 
 
 def respond(b: Builder, setup: Setup, x: ir.Value, tie: str | None) -> ir.Value:
@@ -65,7 +87,7 @@ def respond(b: Builder, setup: Setup, x: ir.Value, tie: str | None) -> ir.Value:
 
 
 _METHODS: dict[str, Callable[[Builder, Setup, ir.Value, str | None], ir.Value]] = {
-    "BDT": lambda b, setup, x, tie: bdt_graph.respond(b, bdt.bdt_of(setup, tie), x),
+    "BDT": lambda b, setup, x, tie: bdt_graph.respond(b, bdt.bdt_of(setup, tie), setup.answer, x),
     "MLP": lambda b, setup, x, _: nets_graph.net(b, nets.mlp_of(setup), x),
     "DNN": lambda b, setup, x, _: nets_graph.net(b, nets.net_of(setup), x),
     "DL": lambda b, setup, x, _: nets_graph.net(b, nets.net_of(setup), x),
@@ -107,6 +129,8 @@ def labels(setup: Setup) -> tuple[str, ...]:
     """What the components of the response are called."""
     if setup.analysis == MULTICLASS:
         return setup.classes
+    if setup.answer.labels:
+        return setup.answer.labels
     if setup.analysis == REGRESSION:
         return tuple(target.expression for target in setup.targets) or (setup.title,)
     return (setup.title,)

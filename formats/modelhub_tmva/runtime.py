@@ -21,9 +21,11 @@ __all__ = ["load"]
 
 
 class Engine:
-    """modelhub's own evaluator; its numbers are TMVA's mix of float32 and float64, given out as float32."""
+    """modelhub's own evaluator; its numbers are TMVA's mix of float32 and float64, given out as float32.
 
-    name = "modelhub TMVA evaluator"
+    For a file that modelhub wrote it also does what the code that calls TMVA::Reader has to do (`answer`).
+    """
+
     version = modelhub.__version__
     precision = "float32"
 
@@ -31,13 +33,18 @@ class Engine:
         with warnings.catch_warnings():  # what is to be told was told when the file was read into the graph
             warnings.simplefilter("ignore", Notice)
             self.evaluator = Evaluator(path, options.tie)
+        self.answer = self.evaluator.setup.answer
+        self.name = "modelhub TMVA evaluator"
+        if not self.answer.plain:
+            self.name += f" ({'NaN replaced, ' if self.answer.missing else ''}outputs are {self.answer.formula})"
         self.interface = interface
 
     def __call__(self, arrays: Arrays) -> Arrays:
         """The response by the name of the graph's output."""
         ready = self.interface.prepare(arrays, self.precision)
-        response = self.evaluator([ready[record.tensor] for record in self.interface.inputs])
-        return {self.interface.outputs[0].tensor: response.astype(np.float32)}
+        first, *others = [ready[record.tensor] for record in self.interface.inputs]
+        response = self.evaluator([self.answer.filled(first), *others])
+        return {self.interface.outputs[0].tensor: self.answer.outputs(response).astype(np.float32)}
 
 
 def load(path: Path, interface: Interface, options: ReadOptions) -> Engine:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelhub.errors import UnreadableFile, Unsupported, safe_text
+from modelhub_tmva.answer import INFO, Answer, answer_of
 from modelhub_tmva.stream import Element
 
 __all__ = ["Setup", "Variable", "about", "integer", "number", "numbers", "setup_of", "unsupported"]
@@ -54,6 +55,7 @@ class Setup:
     classes: tuple[str, ...]
     transforms: tuple[Element, ...]
     weights: Element
+    answer: Answer
 
     def option(self, name: str, default: str) -> str:
         """The value of an option, `default` where the file is silent."""
@@ -142,6 +144,9 @@ def setup_of(element: Element, where: str) -> Setup:
     targets = _variables(element, "Targets", "NTrgt", "TargetIndex", where)
     if targets and "AnalysisType" not in info:
         raise unsupported(where, "regression targets, and no AnalysisType that says what they are for")
+    answer = answer_of(info, len(variables), analysis, where)
+    if answer != Answer() and (element.name, method) != ("MethodSetup", "BDT"):
+        raise UnreadableFile(f"{where}: <{element.name}> of a {safe_text(method)} holds an entry {INFO!r} for a BDT")
     return Setup(
         where=where,
         method=method,
@@ -155,6 +160,7 @@ def setup_of(element: Element, where: str) -> Setup:
         classes=_classes(element, where),
         transforms=_transforms(element, where),
         weights=weights,
+        answer=answer,
     )
 
 
