@@ -97,7 +97,7 @@ def _properties(view: View) -> list[tuple[str, str]]:
     ]
     if view.max_ulp is not None:
         found.append(("max_ulp", str(view.max_ulp)))
-    found += [(f"max_ratio {g.name} {g.precision}", f"{g.worst.ratio:.6g}") for g in view.legs if g.worst is not None]
+    found += [(f"max_ratio {g.title}", f"{g.worst.ratio:.6g}") for g in view.legs if g.worst is not None]
     found += [(f"coverage {c.what}", f"{c.share:.4f}") for c in view.coverage if c.share is not None]
     return found
 

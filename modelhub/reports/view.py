@@ -101,6 +101,8 @@ class Leg:
     scatter: tuple[tuple[float, float], ...]
     """Size of an output and its difference over tolerance, a sample."""
     rows: tuple[Row, ...]
+    engine: str = ""
+    """The engine of the second party, where it has several of this precision."""
 
     @property
     def name(self) -> str:
@@ -109,8 +111,8 @@ class Leg:
 
     @property
     def title(self) -> str:
-        """The leg with its precision."""
-        return f"{' – '.join(self.between)}, {self.precision}"
+        """The leg with its engine, where that is told, and its precision."""
+        return ", ".join(part for part in (" – ".join(self.between), self.engine, self.precision) if part)
 
     @property
     def worst(self) -> Case | None:
@@ -181,6 +183,8 @@ class View:
         self.parameters = tuple(map(_text, data["parameters"]))
         self.skipped = tuple(map(_text, data["skipped"]))
         self.coverage = tuple(map(_coverage, data.get("coverage", [])))
+        self.preset = _text(data.get("preset", ""))
+        self.data = _data(data["data"]) if "data" in data else ()
         self.software = {_text(k): _text(v) for k, v in data["software"].items()}
         self.waivers: tuple[dict[str, str], ...] = tuple(
             {_text(k): _text(v) for k, v in waiver.items()} for waiver in data.get("waivers", [])
@@ -333,6 +337,7 @@ def _leg(data: dict[str, Any]) -> Leg:
         tuple(map(int, data.get("ulps", []))),
         tuple((_number(size), _number(ratio)) for size, ratio in data.get("scatter", [])),
         tuple(_row(row, name, precision) for row in data.get("rows", [])),
+        _text(data.get("engine", "")),
     )
 
 
@@ -391,6 +396,16 @@ def _coverage(data: Any) -> Coverage:
     if isinstance(data, str):
         return Coverage(data, None, None, 0.0)
     return Coverage(_text(data["what"]), int(data["reached"]), int(data["of"]), _number(data.get("floor") or 0.0))
+
+
+def _data(data: dict[str, Any]) -> tuple[str, ...]:
+    """The real events that were run, in words."""
+    left_out = (f"{int(count):,} events: {_text(reason)}" for reason, count in data["left_out"].items())
+    return (
+        f"{_text(data['file'])}: {int(data['events']):,} events, {_text(data['content'])}",
+        *map(_text, data["conversions"]),
+        *left_out,
+    )
 
 
 def _feature(data: dict[str, Any]) -> tuple[str, str, str, str]:

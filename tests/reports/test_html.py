@@ -104,6 +104,23 @@ def test_the_page_shows_verdicts_parties_digests_findings_and_waivers() -> None:
         assert expected in text, expected
 
 
+def test_engine_preset_and_real_events_are_told() -> None:
+    report = good()
+    report["legs"][1]["engine"] = "lwtnn 2.14"
+    report["preset"] = "ftag"
+    report["data"] = {"file": "jets.h5", "events": 1234567, "content": "sha256:" + "a" * 64, "block": 1024}
+    report["data"] |= {"inputs": {}, "conversions": ["pt: float16"], "left_out": {"not finite": 1200}}
+    text = " ".join(" ".join(Page(html([outcome(report)])).texts).split())
+    for expected in (
+        "source – target, lwtnn 2.14, float32",
+        "of ftag",
+        "1,234,567 events",
+        "pt: float16",
+        "1,200 events: not",
+    ):
+        assert expected in text
+
+
 def test_one_pair_has_one_page_without_a_list_of_pairs() -> None:
     page = Page(html([outcome(good(), "good")]))
     assert [tag for tag, _ in page.elements].count("section") == 1
