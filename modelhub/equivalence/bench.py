@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modelhub import __version__
-from modelhub.equivalence import bounds
+from modelhub.equivalence.bounds import Bound, Spread, bound, moved
 from modelhub.equivalence.compare import judge
 from modelhub.equivalence.parties import Side, graph_side, load_side
 from modelhub.equivalence.report import Leg, Outcome, Report
@@ -31,8 +31,10 @@ from modelhub.protocols import ReadOptions
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from modelhub.equivalence.bounds import Compared
     from modelhub.equivalence.compare import ProbeResult
     from modelhub.equivalence.probes import Probe
+    from modelhub.protocols import Arrays
 
 __all__ = ["Bench", "Pair", "bench"]
 
@@ -54,7 +56,14 @@ class Pair:
     @property
     def precision(self) -> str:
         """The coarser of the two, which decides the tolerance."""
-        return "float64" if (self.high, self.low) == ("float64", "float64") else "float32"
+        engines = self.a.engines.get(self.high), self.b.engines.get(self.low)
+        return "float64" if all(e is not None and e.precision == "float64" for e in engines) else "float32"
+
+    @property
+    def engine(self) -> str:
+        """The name of b's engine where b has two of its precision."""
+        same = [e.name for key, e in self.b.engines.items() if key.split(" ")[0] == self.low.split(" ")[0]]
+        return self.b.engines[self.low].name if len(same) > 1 else ""
 
     @property
     def missing(self) -> str:
@@ -65,8 +74,9 @@ class Pair:
 class Bench:
     """Sides in their engines. `settle` it with one ordinary batch before the first `run`."""
 
-    def __init__(self, sides: list[Side]) -> None:
+    def __init__(self, sides: list[Side], shaken: Bound | None) -> None:
         self.sides = sides
+        self._shaken = shaken
         self.pairs: list[Pair] = []
 
     def settle(self, probe: Probe) -> None:
@@ -77,7 +87,7 @@ class Bench:
 
     def report(self, seed: int, interface: Interface) -> Report:
         """A report with a leg for every pair, for outcomes to be taken into."""
-        legs = [Leg(pair.between, pair.precision, missing=pair.missing) for pair in self.pairs]
+        legs = [Leg(pair.between, pair.precision, missing=pair.missing, engine=pair.engine) for pair in self.pairs]
         report = Report([side.party for side in self.sides], legs, seed, interface.to_json())
         report.software = {"modelhub": __version__, "numpy": np.__version__}
         return report
@@ -94,15 +104,28 @@ class Bench:
             if empty:
                 return Outcome(nothing, skipped=f"{probe.name} at length 0: {error}")
             return Outcome(nothing, refusal=str(error))
-        noise = bounds.noise(self.sides, answers, probe)
-        results: list[ProbeResult | None] = []
-        for pair in self.pairs:
-            a, b = answers[pair.a.party.role].get(pair.high), answers[pair.b.party.role].get(pair.low)
-            if pair.missing or a is None or b is None:
-                results.append(None)
-            else:
-                results.append(judge(probe, a, b, bounds.allowed(a, noise, pair.precision), pair.precision))
-        return Outcome(tuple(results))
+        chosen = [
+            (answers[pair.a.party.role].get(pair.high), answers[pair.b.party.role].get(pair.low)) for pair in self.pairs
+        ]
+        legs = [
+            (pair, a, b)
+            for pair, (a, b) in zip(self.pairs, chosen, strict=True)
+            if not pair.missing and a is not None and b is not None
+        ]
+        spread = self._spread(probe, answers, [(a, b, pair.precision) for pair, a, b in legs])
+        found = {id(pair): judge(probe, a, b, spread.allowed(a, pair.precision), pair.precision) for pair, a, b in legs}
+        return Outcome(tuple(found.get(id(pair)) for pair in self.pairs), spread.reached)
+
+    def _spread(self, probe: Probe, answers: dict[str, dict[str, Arrays]], legs: list[Compared]) -> Spread:
+        """What rounding may do to this batch: by the shaken graph, else by moving the inputs of an engine there is."""
+        if self._shaken is not None and "float64" in answers["graph"]:
+            try:
+                return self._shaken.spread(probe, answers["graph"]["float64"], legs)
+            except Inconclusive:
+                self._shaken = None
+        side = next(side for side in self.sides if answers[side.party.role])
+        precision, answer = next(iter(answers[side.party.role].items()))
+        return moved(side.engines[precision], probe, answer)
 
 
 def _pairs(a: Side, b: Side) -> list[Pair]:
@@ -113,23 +136,25 @@ def _pairs(a: Side, b: Side) -> list[Pair]:
 
 
 @contextmanager
-def bench(model: ir.Model, source: tuple[Path, str, ReadOptions], target: tuple[Path, str, str]) -> Iterator[Bench]:
+def bench(
+    model: ir.Model, source: tuple[Path, str, ReadOptions], target: tuple[Path, str, str], seed: int = 0
+) -> Iterator[Bench]:
     """The three sides of a check.
 
     Args:
         model: the canonical graph, with the record in force.
         source: path, format and reading options of the file it was read from.
         target: path, format and the name to call it by of the file that was written.
+        seed: of the shaking.
 
     """
     interface = Interface.of(model)
     source_path, source_format, options = source
     target_path, target_format, target_name = target
     with tempfile.TemporaryDirectory(prefix="modelhub-") as folder:
-        yield Bench(
-            [
-                load_side("source", source_path, source_format, interface, options),
-                graph_side(model, interface, Path(folder)),
-                load_side("target", target_path, target_format, interface, ReadOptions(), target_name),
-            ]
-        )
+        sides = [
+            load_side("source", source_path, source_format, interface, options),
+            graph_side(model, interface, Path(folder)),
+            load_side("target", target_path, target_format, interface, ReadOptions(), target_name),
+        ]
+        yield Bench(sides, bound(model, interface, Path(folder), seed))

@@ -1,78 +1,250 @@
-"""How far rounding may carry an answer: a tolerance that follows the model at hand, not one picked by hand."""
+"""How far rounding may carry an answer: a tolerance that follows the model and the event, not one picked by hand.
+
+The graph is run in float64, and again and again with every intermediate shaken by six float32 roundings (`shaking`).
+The root mean square of what that does to an output is its tolerance in float32; in float64 it is 2^29 times smaller.
+Two engines that compute the same function stay within it, whatever the order of their sums; a tenth of a per mille in
+one weight does not. What no combination of roundings exceeds follows from it by Cauchy and Schwarz: of M roundings
+with standard deviation σ together, the sum of their absolute values is at most √M σ.
+
+An event is undecidable where a hard decision (a comparison of computed numbers, an argmax, a threshold of a tree
+behind arithmetic) is within that tolerance of falling the other way.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from math import sqrt
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
+from modelhub import plugins
 from modelhub.equivalence.compare import ROUNDOFF, Allowed
+from modelhub.equivalence.coverage import TreeReach
+from modelhub.equivalence.shaking import LAMBDA, Shaken, shaken
+from modelhub.errors import Inconclusive, ModelhubError
+from modelhub.graph.forest_forms import from_node
+from modelhub.graph.interface import Interface, Output
+from modelhub.protocols import ReadOptions
 
 if TYPE_CHECKING:
-    from modelhub.equivalence.parties import Side
     from modelhub.equivalence.probes import Probe
-    from modelhub.protocols import Arrays
+    from modelhub.protocols import Arrays, Engine
 
-__all__ = ["allowed", "noise", "noise_of", "tolerance"]
+__all__ = ["Bound", "Compared", "Spread", "bound", "moved"]
 
-FACTOR = 16.0
-"""How many times the measured noise two engines may differ: orders of summation and exp() differ between engines."""
+DRAWS = 8
+"""How often a batch is run on the shaken graph."""
+
+WHOLE = 1024
+"""Events of a batch that is shaken as a whole."""
+
+SAMPLE = 64
+"""Events that are shaken of a larger one."""
+
+PIECE = 4096
+"""Events shaken at once."""
 
 CLAMP = 1e-12
-"""Allowed in float64 whatever the noise: lwtnn's sigmoid is exactly 0 or 1 beyond |x| = 30, which is off by up to
+"""Allowed in float64 whatever the bound: lwtnn's sigmoid is exactly 0 or 1 beyond |x| = 30, which is off by up to
 9.4e-14 (src/Activations.cxx), and a layer that follows may enlarge that."""
+
+FINER = ROUNDOFF["float64"] / ROUNDOFF["float32"]
 
 Array = NDArray[Any]
 
 
-def noise_of(low: Array, high: Array) -> Array:
-    """The float32 rounding error of one engine: per component the largest |float32 - float64| over the events.
+Compared = tuple["Arrays", "Arrays", str]
+"""The answers of two sides to one batch, and the precision they are compared at."""
 
-    low, high: [events, ..., components]; the result broadcasts against them.
+
+@dataclass(frozen=True)
+class Spread:
+    """What shaking did to one batch, or to some of its events.
+
+    deviation: by output, [events, ...]: root mean square distance from the answer that was not shaken.
+    limit:     how many times that no rounding exceeds.
+    near:      by precision, [events]: a hard decision is within rounding.
+    reached:   what of the model the batch reached.
+    events:    which events of the batch these are; None: all, in order.
     """
-    with np.errstate(invalid="ignore", over="ignore"):
-        difference = np.abs(low.astype(np.float64) - high)
-    difference = np.where(np.isfinite(difference), difference, 0.0)
-    largest: Array = np.max(difference, axis=tuple(range(difference.ndim - 1)), initial=0.0, keepdims=True)
-    return largest
+
+    deviation: dict[str, Array]
+    limit: float
+    near: dict[str, NDArray[np.bool_]]
+    reached: dict[str, NDArray[np.bool_]]
+    events: NDArray[np.int64] | None = None
+
+    def allowed(self, reference: Arrays, precision: str) -> dict[str, Allowed]:
+        """The tolerance of every output at a precision.
+
+        An event that was not shaken gets the least tolerance of those that were, absolute or relative.
+        """
+        if self.events is None:
+            return {
+                name: Allowed(_tolerance(x, self.deviation[name], precision), self.limit, self.near.get(precision))
+                for name, x in reference.items()
+            }
+        result = {}
+        for name, x in reference.items():
+            own = _tolerance(x[self.events], self.deviation[name], precision)
+            size = np.abs(x)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                relative = np.where(size[self.events] > 0, own / size[self.events], np.inf).min(axis=0)
+                tolerance = np.maximum(own.min(axis=0), np.where(np.isfinite(relative * size), relative * size, 0.0))
+            tolerance = np.array(np.broadcast_to(tolerance, x.shape))
+            tolerance[self.events] = own
+            known, near = np.zeros((2, len(x)), np.bool_)
+            known[self.events], near[self.events] = True, self.near[precision]
+            result[name] = Allowed(tolerance, self.limit, near, known)
+        return result
+
+    def joined(self, other: Spread) -> Spread:
+        """With some more events of the same batch."""
+        assert self.events is not None
+        assert other.events is not None
+        return replace(
+            self,
+            deviation={name: np.concatenate([x, other.deviation[name]]) for name, x in self.deviation.items()},
+            near={name: np.concatenate([x, other.near[name]]) for name, x in self.near.items()},
+            reached={name: x | other.reached[name] for name, x in self.reached.items()},
+            events=np.concatenate([self.events, other.events]),
+        )
 
 
-def tolerance(reference: Array, noise: Array, precision: str) -> Array:
-    """How far from `reference` another engine may lie at `precision`, elementwise."""
-    u = ROUNDOFF[precision]
+def _tolerance(reference: Array, deviation: Array, precision: str) -> Array:
     size = np.where(np.isfinite(reference), np.abs(reference), 0.0).astype(np.float64)
-    size = np.maximum(size, np.max(size, axis=tuple(range(size.ndim - 1)), initial=0.0, keepdims=True))
-    allowed = FACTOR * (u / ROUNDOFF["float32"] * noise + u * size)
+    finer = 1.0 if precision == "float32" else FINER
+    allowed = finer * deviation + LAMBDA * ROUNDOFF[precision] * size
     allowed = np.maximum(allowed, np.finfo(precision).tiny)  # below it a number may be rounded to 0
     if precision == "float64":
         allowed = np.maximum(allowed, CLAMP * np.maximum(1.0, size))
-    result: Array = np.broadcast_to(allowed, reference.shape)
-    return result
+    return np.asarray(allowed)
 
 
-def allowed(reference: Arrays, noise: Arrays, precision: str) -> dict[str, Allowed]:
-    """The tolerance of every output."""
-    return {name: Allowed(tolerance(x, noise[name], precision)) for name, x in reference.items()}
+class Bound:
+    """The shaken graph in its engine."""
+
+    def __init__(self, engine: Engine, parts: Shaken) -> None:
+        self._engine = engine
+        self._burnt_in = any(v.shape is None or isinstance(v.shape[0], int) for v in parts.model.graph.inputs)
+        self._parts = parts
+        self._trees = []
+        for node, tap in parts.forests:
+            try:
+                self._trees.append((tap, TreeReach(from_node(node))))
+            except ModelhubError:
+                continue
+
+    def spread(self, probe: Probe, answer: Arrays, legs: list[Compared]) -> Spread:
+        """Shake one batch; `answer` is that of the graph in float64.
+
+        Of a large batch a sample is shaken, and each event in which a leg differs by more than the least tolerance
+        in the sample: what agrees better than that needs no tolerance of its own.
+        """
+        if probe.events <= WHOLE or self._burnt_in:
+            return self.of(probe, answer)
+        events = np.linspace(0, probe.events - 1, SAMPLE).astype(np.int64)
+        first = replace(self.of(*_some(probe, answer, events)), events=events)
+        doubtful = np.zeros(probe.events, np.bool_)
+        for a, b, precision in legs:
+            for name, allowed in first.allowed(a, precision).items():
+                if a[name].shape != b[name].shape:
+                    continue
+                with np.errstate(invalid="ignore"):
+                    fits = np.abs(np.subtract(a[name], b[name], dtype=np.float64)) <= allowed.tolerance
+                doubtful |= ~fits.reshape(probe.events, -1).all(axis=1)
+        doubtful[events] = False
+        more = np.flatnonzero(doubtful)
+        for start in range(0, len(more), PIECE):
+            piece = more[start : start + PIECE]
+            first = first.joined(replace(self.of(*_some(probe, answer, piece)), events=piece))
+        return first
+
+    def of(self, probe: Probe, answer: Arrays) -> Spread:
+        """Shake every event of a batch; `answer` is that of the graph in float64."""
+        draws = [self._engine(probe.arrays) for _ in range(DRAWS)]
+        deviation = {name: _deviation(still, [draw[name] for draw in draws]) for name, still in answer.items()}
+        limit = sqrt(self._parts.roundings * max(probe.length or 1, 1)) / LAMBDA
+        near = {precision: self._near(draws, probe.events, precision) for precision in ROUNDOFF}
+        return Spread(deviation, max(limit, 1.0), near, self._reached(draws[0]))
+
+    def _near(self, draws: list[Arrays], events: int, precision: str) -> NDArray[np.bool_]:
+        finer = 1.0 if precision == "float32" else FINER
+        result = np.zeros(events, np.bool_)
+        for name in self._parts.decisions:
+            margins = np.stack([draw[name] for draw in draws])
+            if margins.shape[1] == events:
+                middle = margins.mean(axis=0)
+                wide = np.sqrt(((margins - middle) ** 2).mean(axis=0)) * finer
+                result |= ((np.abs(middle) <= wide) & (wide > 0)).reshape(events, -1).any(axis=1)
+        for tap, trees in self._trees:
+            rows = np.stack([draw[tap] for draw in draws]).astype(np.float64)
+            if rows.shape[1] == events:
+                middle = rows.mean(axis=0)
+                result |= trees.near(middle, np.sqrt(((rows - middle) ** 2).mean(axis=0)) * finer)
+        return result
+
+    def _reached(self, draw: Arrays) -> dict[str, NDArray[np.bool_]]:
+        found: dict[str, NDArray[np.bool_]] = {}
+        parts = self._parts
+        for kind, pairs in (("ReLU units both states", parts.relus), ("saturated units, both ends", parts.sigmoids)):
+            for index, (one, other) in enumerate(pairs):
+                found[f"{kind}/{index}"] = np.concatenate(
+                    [draw[name].astype(np.bool_).ravel() for name in (one, other)]
+                )
+        for index, (tap, trees) in enumerate(self._trees):
+            found |= {f"{kind}/{index}": flags for kind, flags in trees.reached(draw[tap]).items()}
+        return found
 
 
-def noise(sides: list[Side], answers: dict[str, dict[str, Arrays]], probe: Probe) -> dict[str, Any]:
-    """The rounding noise of float32 per output: float32 against float64 in the graph's engine, or the source's.
+def _some(probe: Probe, answer: Arrays, events: NDArray[np.int64]) -> tuple[Probe, Arrays]:
+    """Some events of a batch."""
+    arrays = {name: x[events] for name, x in probe.arrays.items()}
+    return replace(probe, arrays=arrays, numbers=None), {name: x[events] for name, x in answer.items()}
 
-    Where no engine runs in both, the answer to inputs moved by a rounding's worth stands in for it.
-    """
-    for role in ("graph", "source"):
-        answer = answers[role]
-        if len(answer) == 2:
-            return {name: noise_of(answer["float32"][name], answer["float64"][name]) for name in answer["float64"]}
-    side = next(side for side in sides if answers[side.party.role])
-    precision = next(iter(answers[side.party.role]))
+
+def _deviation(still: Array, draws: list[Array]) -> Array:
+    """Root mean square distance; infinite where shaking takes a number out of the numbers, 0 where none was."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        squares = sum((draw - still) ** 2 for draw in draws)
+        result = np.sqrt(np.asarray(squares) / len(draws))
+    finite = np.isfinite(still)
+    return np.where(finite, np.where(np.isnan(result), np.inf, result), 0.0)
+
+
+def moved(engine: Engine, probe: Probe, answer: Arrays) -> Spread:
+    """Where the graph does not run in float64: what moving the inputs by two roundings does, sixteenfold."""
     rng = np.random.default_rng(0)
-    moved = {
-        name: (x * (1 + rng.choice([-1, 1], x.shape) * 2.0**-23)).astype(x.dtype)
-        if np.issubdtype(x.dtype, np.floating)
-        else x
+    arrays = {
+        name: (x * (1 + rng.choice([-1, 1], x.shape) * 2.0**-23)).astype(x.dtype) if x.dtype.kind == "f" else x
         for name, x in probe.arrays.items()
     }
-    before, after = answers[side.party.role][precision], side.engines[precision](moved)
-    return {name: noise_of(after[name], before[name]) for name in before}
+    others = engine(arrays)
+    deviation = {}
+    for name, still in answer.items():
+        step = _deviation(still, [others[name]])
+        largest = np.max(step, axis=tuple(range(step.ndim - 1)), initial=0.0, keepdims=True)
+        deviation[name] = np.broadcast_to(16.0 * largest, step.shape)
+    return Spread(deviation, 1.0, {}, {})
+
+
+def bound(model: ir.Model, interface: Interface, folder: Path, seed: int) -> Bound | None:
+    """The shaken graph of `model`, ready to run; None where onnxruntime cannot run it."""
+    runtime = plugins.runtime("onnx")
+    if runtime is None or not runtime.installed():
+        return None
+    parts = shaken(model, seed)
+    path = folder / "shaken.onnx"
+    path.write_bytes(ir.to_proto(parts.model).SerializeToString())
+    outputs = [Output(tap, ()) for tap in parts.taps]
+    try:
+        engine = runtime.load(
+            path, replace(interface, outputs=(*interface.outputs, *outputs)), "float64", ReadOptions()
+        )
+    except Inconclusive:
+        return None
+    return Bound(engine, parts)

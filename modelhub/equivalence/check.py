@@ -100,7 +100,7 @@ def check_written(
             warnings.simplefilter("ignore", Notice)
             theirs = Interface.of(read(target[0], format=target_format))
     every = list(probes(model, seed, masks=_knows_masks(target_format)))
-    with bench(model, source, target) as stand:
+    with bench(model, source, target, seed) as stand:
         stand.settle(next(probe for probe in every if probe.length != 0))
         report = stand.report(seed, interface)
         report.record = record_differences(interface, theirs)

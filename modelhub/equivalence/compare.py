@@ -41,11 +41,13 @@ class Allowed:
     tolerance:   [events, ...] what rounding will not exceed (`modelhub.equivalence.bounds`).
     limit:       by how many times `tolerance` rounding may be exceeded in the worst of cases.
     undecidable: [events] whether rounding may turn a hard decision of this event; None: no event.
+    known:       [events] whether the tolerance is the event's own; others are no worst case. None: all.
     """
 
     tolerance: Array
     limit: float = 1.0
     undecidable: NDArray[np.bool_] | None = None
+    known: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -189,18 +191,21 @@ def compare(
         open_events = int(beyond.sum())
         ratio[beyond] = 0.0
         difference[beyond] = 0.0
+    if allowed.known is not None:
+        ratio[~allowed.known & (ratio.reshape(len(ratio), -1) <= 1).all(axis=1)] = 0.0
     flat = ratio.reshape(len(ratio), -1)
     worst_of = flat.max(axis=1, initial=0.0)
     candidates = np.argsort(-worst_of, kind="stable")[:ROWS]
 
     def at(event: int) -> Difference:
-        place = (event, *np.unravel_index(int(np.argmax(flat[event])), ratio.shape[1:]))
+        inner = np.unravel_index(int(np.argmax(flat[event])), ratio.shape[1:])
+        place = (event, *(int(i) for i in inner))
         return Difference(
             output,
             float(difference[place]),
             float(np.broadcast_to(allowed.tolerance, a.shape)[place]),
             int(numbers[event]) if numbers is not None and len(numbers) == len(flat) else event,
-            tuple(int(i) for i in place[1:]),
+            place[1:],
             float(a[place]),
             float(b[place]),
             identical=bool(same.all()),

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FLOORS", "Coverage", "Reach"]
+from modelhub.graph.forest import Compare, Forest
+from modelhub.graph.forest_eval import leaves
 
-FLOORS = {"tree nodes both ways": 0.5, "tree leaves": 0.5, "ReLU units both states": 0.25, "sequence lengths": 0.5}
+__all__ = ["FLOORS", "Coverage", "Reach", "TreeReach"]
+
+FLOORS = {"tree nodes both ways": 0.25, "tree leaves": 0.25, "ReLU units both states": 0.25, "sequence lengths": 0.5}
 """The share of each that must be reached, where the user does not say; others need not be."""
 
 
@@ -42,7 +45,10 @@ class Coverage:
 
 @dataclass
 class Reach:
-    """Which of the parts of each kind have been reached: kind -> flags. Merging is a union, in any order."""
+    """Which of the parts of each kind have been reached: kind -> flags. Merging is a union, in any order.
+
+    Of what can be reached in two ways the flags are two halves, one for either way.
+    """
 
     seen: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
@@ -57,7 +63,47 @@ class Reach:
         totals: dict[str, tuple[int, int]] = {}
         for what, flags in self.seen.items():
             name = what.partition("/")[0]
+            if "both" in name:  # two halves, one for either way
+                flags = flags[: flags.size // 2] & flags[flags.size // 2 :]
             reached, of = totals.get(name, (0, 0))
             totals[name] = (reached + int(flags.sum()), of + flags.size)
         known = {**FLOORS, **floors}
         return [Coverage(name, *counts, known.get(name, 0.0)) for name, counts in sorted(totals.items())]
+
+
+class TreeReach:
+    """What rows reach of a forest, and which stand too near a threshold to tell."""
+
+    def __init__(self, forest: Forest) -> None:
+        self.forest = forest
+        splits = np.flatnonzero(forest.splits)
+        self._parent = np.full(forest.nodes, -1, np.int64)
+        self._parent[forest.true_child[splits]] = self._parent[forest.false_child[splits]] = splits
+        numeric = forest.splits & (forest.compare != Compare.MEMBER) & np.isfinite(forest.threshold)
+        self._thresholds = {
+            int(column): np.unique(forest.threshold[numeric & (forest.feature == column)])
+            for column in np.unique(forest.feature[numeric])
+        }
+
+    def near(self, rows: NDArray[np.float64], wide: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which rows [R, features] have a value within `wide` [R, features] (where not 0) of a threshold: [R]."""
+        result = np.zeros(len(rows), np.bool_)
+        for column, thresholds in self._thresholds.items():
+            x, w = rows[:, column], wide[:, column]
+            open_ = w > 0
+            at = np.searchsorted(thresholds, x)
+            above = np.abs(thresholds[np.minimum(at, len(thresholds) - 1)] - x)
+            below = np.abs(thresholds[np.maximum(at - 1, 0)] - x)
+            result |= open_ & (np.minimum(above, below) <= w)
+        return result
+
+    def reached(self, rows: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
+        """Flags of the children that rows [R, features] entered, and of the leaves among them."""
+        entered = np.zeros(self.forest.nodes, np.bool_)
+        entered[leaves(self.forest, rows).ravel()] = True
+        at = np.flatnonzero(entered)
+        while len(at := np.unique(self._parent[at])) and (at := at[at >= 0]).size:
+            entered[at] = True
+        splits = self.forest.splits
+        ways = np.concatenate([entered[self.forest.true_child[splits]], entered[self.forest.false_child[splits]]])
+        return {"tree nodes both ways": ways, "tree leaves": entered[~splits]}

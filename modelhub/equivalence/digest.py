@@ -42,7 +42,7 @@ def digest(report: dict[str, Any]) -> str:
 
 
 def _leg(leg: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: leg[key] for key in ("between", "precision", "engine", "missing") if key in leg}
+    kept: dict[str, Any] = {key: leg[key] for key in ("between", "precision", "engine", "missing") if key in leg}
     probes = [{key: probe[key] for key in PROBE if key in probe} for probe in leg["probes"]]
     return {**kept, "verdict": _coarse(leg["verdict"]), "probes": probes}
 

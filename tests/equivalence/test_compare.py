@@ -1,13 +1,9 @@
-"""What counts as the same: tolerances that follow the noise, NaN and infinities as classes."""
+"""What counts as the same: NaN and infinities as classes, verdicts, and batches that merge in any order."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
-import pytest
 
-from modelhub.equivalence.bounds import noise_of, tolerance
 from modelhub.equivalence.compare import Allowed, Difference, ProbeResult, judge
 from modelhub.equivalence.compare import compare as compare_outputs
 from modelhub.equivalence.probes import Probe
@@ -16,42 +12,6 @@ from modelhub.equivalence.probes import Probe
 def compare(output: str, a: np.ndarray, b: np.ndarray, allowed: np.ndarray) -> Difference:
     probe = Probe("normal", None, {"x": np.zeros((len(a), 1))})
     return compare_outputs(probe, output, (a, b), Allowed(allowed)).worst
-
-
-def dense(x: np.ndarray, weights: list[np.ndarray], dtype: str) -> np.ndarray:
-    """A deep ReLU network in one precision."""
-    for weight in weights:
-        x = np.maximum(x.astype(dtype) @ weight.astype(dtype), 0)
-    return x
-
-
-@pytest.fixture(scope="module")
-def network() -> list[np.ndarray]:
-    rng = np.random.default_rng(0)
-    sizes = [44, 72, 60, 48, 36, 24, 12, 3]
-    return [(rng.standard_normal((a, b)) * np.sqrt(2 / a)).astype("f4") for a, b in pairwise(sizes)]
-
-
-@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e6])
-def test_rounding_passes_at_every_scale(network: list[np.ndarray], scale: float) -> None:
-    x = (np.random.default_rng(1).standard_normal((64, 44)) * scale).astype("f4")
-    low, high = dense(x, network, "f4"), dense(x, network, "f8")
-    other = dense(x[:, ::-1], [network[0][::-1], *network[1:]], "f4")  # another order of summation
-    noise = noise_of(low, high)
-    assert not compare("y", high, other, tolerance(high, noise, "float32")).excessive
-
-
-@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e6])
-@pytest.mark.parametrize(("relative", "precision"), [(1e-4, "float64"), (1e-8, "float64"), (1e-2, "float32")])
-def test_a_changed_weight_is_seen(network: list[np.ndarray], scale: float, relative: float, precision: str) -> None:
-    x = (np.random.default_rng(1).standard_normal((64, 44)) * scale).astype("f4")
-    high = dense(x, network, "f8")
-    noise = noise_of(dense(x, network, "f4"), high)
-    changed = [w.astype("f8") for w in network]
-    place = np.unravel_index(np.argmax(np.abs(changed[0])), changed[0].shape)
-    changed[0][place] *= 1 + relative
-    got = dense(x, changed, "f8")
-    assert compare("y", high, got, tolerance(high, noise, precision)).excessive
 
 
 def test_classes_of_numbers() -> None:

@@ -182,6 +182,10 @@ def test_the_check_finds_such_a_fault(fault: Callable[[Forest], Forest], dtype: 
     report = modelhub.check(tmp_path / "good.onnx", tmp_path / "bad.onnx")
     assert report.verdict == "different"
     assert {r.probe for leg in report.legs for r in leg.results if r.worst.excessive} == {"threshold"}
+    coverage = {c.what: c for c in report.coverage}
+    assert coverage["tree nodes both ways"].of == forest.splits.sum()
+    assert coverage["tree leaves"].of == (~forest.splits).sum()
+    assert all(c.reached > 0.5 * c.of for c in coverage.values())
     jsonschema.Draft202012Validator(schema()).validate(json.loads(report.dumps()))
     assert modelhub.check(tmp_path / "good.onnx", tmp_path / "good.onnx").verdict != "different"
 
