@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from modelhub.reports import plots
-from modelhub.reports.view import Case, Outcome, Row, View
+from modelhub.reports.records import Case, Row
+from modelhub.reports.view import Outcome, View
 
 if TYPE_CHECKING:
     import jinja2

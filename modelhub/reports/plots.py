@@ -12,7 +12,7 @@ from html import escape
 
 from markupsafe import Markup
 
-from modelhub.reports.view import Coverage, Leg
+from modelhub.reports.records import Coverage, Leg
 
 __all__ = ["coverage", "ratios", "ulps"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,8 +10,18 @@ from typing import Any
 
 from modelhub.errors import UnreadableFile
 from modelhub.files import parse_json, read_bytes
+from modelhub.reports.records import (
+    Case,
+    Leg,
+    read_coverage,
+    read_events,
+    read_feature,
+    read_leg,
+    read_party,
+    read_text,
+)
 
-__all__ = ["VERSIONS", "Case", "Coverage", "Finding", "Leg", "Outcome", "Party", "Row", "View", "covers", "load"]
+__all__ = ["VERSIONS", "Finding", "Outcome", "View", "covers", "load"]
 
 VERSIONS = (1, 2)
 """Versions of the report's schema that are understood."""
@@ -21,129 +30,7 @@ LIMIT = 64 << 20
 """Bytes a stored report may have."""
 
 FAILING = ("different", "suspect", "inconclusive")
-
-
-@dataclass(frozen=True)
-class Party:
-    """One side of the check."""
-
-    role: str
-    format: str
-    file: str
-    sha256: str
-    engines: tuple[str, ...]
-    missing: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """One event that is among the worst of a leg."""
-
-    leg: str
-    precision: str
-    probe: str
-    event: int
-    place: str
-    a: float
-    b: float
-    difference: float
-    tolerance: float
-    inputs: str
-
-
-@dataclass(frozen=True)
-class Case:
-    """One probe on one leg: its worst output."""
-
-    probe: str
-    length: int | None
-    events: int
-    place: str
-    """Output and component, as in ``tagger[2]``."""
-    event: int
-    a: float
-    b: float
-    difference: float
-    tolerance: float
-    ratio: float
-    """Difference over tolerance, the worst of the probe."""
-    limit: float
-    """The ratio at which rounding cannot explain the difference; between 1 and it a probe is suspect."""
-    undecidable: int
-    """Events so near a hard decision that rounding may turn them: counted, not failed."""
-
-    @property
-    def name(self) -> str:
-        """The probe, and the length of its sequences."""
-        return self.probe if self.length is None else f"{self.probe}, {self.length} steps"
-
-    @property
-    def verdict(self) -> str:
-        """identical, equivalent, suspect or different."""
-        if not self.ratio <= self.limit:
-            return "different"
-        if self.ratio > 1:
-            return "suspect"
-        return "identical" if self.difference == 0 else "equivalent"
-
-
-@dataclass(frozen=True)
-class Leg:
-    """Two parties on every probe, at one precision."""
-
-    between: tuple[str, str]
-    precision: str
-    verdict: str
-    missing: str
-    cases: tuple[Case, ...]
-    ulps: tuple[int, ...]
-    """How many numbers lie 0, 1, 2-3, 4-7, ... units in the last place apart."""
-    scatter: tuple[tuple[float, float], ...]
-    """Size of an output and its difference over tolerance, a sample."""
-    rows: tuple[Row, ...]
-    engine: str = ""
-    """The engine of the second party, where it has several of this precision."""
-
-    @property
-    def name(self) -> str:
-        """The two roles, as waivers call them: ``source-target``."""
-        return "-".join(self.between)
-
-    @property
-    def title(self) -> str:
-        """The leg with its engine, where that is told, and its precision."""
-        return ", ".join(part for part in (" – ".join(self.between), self.engine, self.precision) if part)
-
-    @property
-    def worst(self) -> Case | None:
-        """The case that is worst against its tolerance."""
-        return max(self.cases, key=lambda case: case.ratio, default=None)
-
-    @property
-    def max_ulp(self) -> int | None:
-        """The largest distance in units in the last place, to a power of two: the lower edge of its bin."""
-        filled = [place for place, count in enumerate(self.ulps) if count]
-        return None if not filled else (0 if filled[-1] == 0 else 2 ** (filled[-1] - 1))
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """What the probes reached of something: nodes, leaves, units of a layer."""
-
-    what: str
-    reached: int | None
-    of: int | None
-    floor: float
-
-    @property
-    def share(self) -> float | None:
-        """Between 0 and 1; None where the report gives words only (its first version)."""
-        return None if self.reached is None or self.of is None else (self.reached / self.of if self.of else 1.0)
-
-    @property
-    def low(self) -> bool:
-        """Whether it is below its floor."""
-        return self.share is not None and self.share < self.floor
+VERDICTS = ("identical", "equivalent", *FAILING)
 
 
 @dataclass(frozen=True)
@@ -173,24 +60,26 @@ class View:
             raise UnreadableFile(f"{where}: not a report of modelhub: {type(error).__name__} {error}") from None
 
     def _read(self, data: dict[str, Any]) -> None:
-        self.verdict = _text(data["verdict"])
+        self.verdict = read_text(data["verdict"])
+        if self.verdict not in VERDICTS:
+            raise ValueError(f"the verdict {self.verdict:.40}")
         self.seed = int(data["seed"])
-        self.digest = _text(data["digest"])
-        self.created = _text(data["created"])
-        self.parties = tuple(_party(role, party) for role, party in data["parties"].items())
-        self.legs = tuple(_leg(leg) for leg in data["legs"])
-        self.record = tuple(map(_text, data["record"]))
-        self.parameters = tuple(map(_text, data["parameters"]))
-        self.skipped = tuple(map(_text, data["skipped"]))
-        self.coverage = tuple(map(_coverage, data.get("coverage", [])))
-        self.preset = _text(data.get("preset", ""))
-        self.data = _data(data["data"]) if "data" in data else ()
-        self.software = {_text(k): _text(v) for k, v in data["software"].items()}
+        self.digest = read_text(data["digest"])
+        self.created = read_text(data["created"])
+        self.parties = tuple(read_party(role, party) for role, party in data["parties"].items())
+        self.legs = tuple(read_leg(leg) for leg in data["legs"])
+        self.record = tuple(map(read_text, data["record"]))
+        self.parameters = tuple(map(read_text, data["parameters"]))
+        self.skipped = tuple(map(read_text, data["skipped"]))
+        self.coverage = tuple(map(read_coverage, data.get("coverage", [])))
+        self.preset = read_text(data.get("preset", ""))
+        self.data = read_events(data["data"]) if "data" in data else ()
+        self.software = {read_text(k): read_text(v) for k, v in data["software"].items()}
         self.waivers: tuple[dict[str, str], ...] = tuple(
-            {_text(k): _text(v) for k, v in waiver.items()} for waiver in data.get("waivers", [])
+            {read_text(k): read_text(v) for k, v in waiver.items()} for waiver in data.get("waivers", [])
         )
         self.inputs = [
-            (_text(entry["name"]), bool(entry.get("sequence")), [_feature(f) for f in entry["features"]])
+            (read_text(entry["name"]), bool(entry.get("sequence")), [read_feature(f) for f in entry["features"]])
             for entry in data["interface"].get("inputs", [])
         ]
 
@@ -313,122 +202,3 @@ def covers(waiver: Mapping[str, str], finding: Finding) -> bool:
 def _waived(finding: Finding, waivers: tuple[dict[str, str], ...]) -> Finding:
     waiver = next((waiver for waiver in waivers if covers(waiver, finding)), None)
     return finding if waiver is None else replace(finding, waiver=waiver)
-
-
-def _party(role: str, data: dict[str, Any]) -> Party:
-    file, sha256 = _text(data["file"]), _text(data["sha256"])
-    if "weights" in data:
-        file += f" + {_text(data['weights']['file'])}"
-        sha256 += f" + {_text(data['weights']['sha256'])}"
-    engines = tuple(map(_text, data["engines"]))
-    return Party(_text(role), _text(data["format"]), file, sha256, engines, _text(data.get("missing", "")))
-
-
-def _leg(data: dict[str, Any]) -> Leg:
-    between = (_text(data["between"][0]), _text(data["between"][1]))
-    precision = _text(data["precision"])
-    name = " – ".join(between)
-    return Leg(
-        between,
-        precision,
-        _text(data["verdict"]),
-        _text(data.get("missing", "")),
-        tuple(map(_case, data["probes"])),
-        tuple(map(int, data.get("ulps", []))),
-        tuple((_number(size), _number(ratio)) for size, ratio in data.get("scatter", [])),
-        tuple(_row(row, name, precision) for row in data.get("rows", [])),
-        _text(data.get("engine", "")),
-    )
-
-
-def _case(data: dict[str, Any]) -> Case:
-    difference, tolerance = _number(data["difference"]), _number(data["tolerance"])
-    ratio = _number(data["ratio"]) if "ratio" in data else _over(difference, tolerance)
-    return Case(
-        _text(data["probe"]),
-        None if data["length"] is None else int(data["length"]),
-        int(data["events"]),
-        _place(data),
-        int(data["event"]),
-        _number(data["a"]),
-        _number(data["b"]),
-        difference,
-        tolerance,
-        ratio,
-        _number(data.get("limit", 1.0)),
-        int(data.get("undecidable", 0)),
-    )
-
-
-def _over(difference: float, tolerance: float) -> float:
-    if difference == 0:
-        return 0.0
-    return difference / tolerance if tolerance > 0 else math.inf
-
-
-def _row(data: dict[str, Any], leg: str, precision: str) -> Row:
-    return Row(
-        leg,
-        precision,
-        _text(data["probe"]) + ("" if data.get("length") is None else f", {int(data['length'])} steps"),
-        int(data["event"]),
-        _place(data),
-        _number(data["a"]),
-        _number(data["b"]),
-        _number(data["difference"]),
-        _number(data["tolerance"]),
-        _inputs(data.get("inputs")),
-    )
-
-
-def _inputs(data: Any) -> str:
-    """Inputs of a row in one line, whatever their nesting."""
-    if isinstance(data, dict):
-        return "; ".join(f"{key}: {_inputs(value)}" for key, value in data.items())
-    if isinstance(data, list):
-        return "[" + ", ".join(_inputs(value) for value in data) + "]" if data else "[]"
-    if isinstance(data, float):
-        return f"{data:.9g}"
-    return "" if data is None else str(data)
-
-
-def _coverage(data: Any) -> Coverage:
-    if isinstance(data, str):
-        return Coverage(data, None, None, 0.0)
-    return Coverage(_text(data["what"]), int(data["reached"]), int(data["of"]), _number(data.get("floor") or 0.0))
-
-
-def _data(data: dict[str, Any]) -> tuple[str, ...]:
-    """The real events that were run, in words."""
-    left_out = (f"{int(count):,} events: {_text(reason)}" for reason, count in data["left_out"].items())
-    return (
-        f"{_text(data['file'])}: {int(data['events']):,} events, {_text(data['content'])}",
-        *map(_text, data["conversions"]),
-        *left_out,
-    )
-
-
-def _feature(data: dict[str, Any]) -> tuple[str, str, str, str]:
-    default = data.get("default")
-    return (
-        _text(data["name"]),
-        f"{_number(data['offset']):.9g}",
-        f"{_number(data['scale']):.9g}",
-        "" if default is None else f"{_number(default):.9g}",
-    )
-
-
-def _place(data: dict[str, Any]) -> str:
-    return _text(data["output"]) + "".join(f"[{int(i)}]" for i in data["component"])
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r:.40} where a text should be")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value)
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, str) and value not in ("nan", "inf", "-inf"):
-        raise ValueError(f"{value!r:.40} where a number should be")
-    return float(value)

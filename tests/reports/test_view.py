@@ -133,6 +133,7 @@ def test_reports_of_the_first_version_are_read() -> None:
         b"\xff",
         b"{",
         json.dumps({**good(), "legs": [1]}).encode(),
+        json.dumps({**good(), "verdict": "splendid"}).encode(),
         json.dumps({**good(), "parties": {"source": "x"}}).encode(),
         json.dumps({**good(), "seed": "12x"}).encode(),
         json.dumps({**good(), "waivers": [{"finding": "different"}, 3]}).encode(),
