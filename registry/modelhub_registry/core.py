@@ -62,7 +62,7 @@ class Core:
 
     @cached_property
     def _database(self) -> Database:
-        return self._place.index(self._place.settings(), self._fill)
+        return self._place.index(self._place.settings(), self._fill, self._catch_up)
 
     def _require(self) -> Settings:
         settings = self._place.settings()
@@ -77,7 +77,7 @@ class Core:
         """Make what is not there yet: settings, and the index."""
         if "_settings" not in self.__dict__ and self._place.settings() is None:
             if self._place.folder is None:
-                self._place.index(settings, self._fill)  # says at once when no database is named
+                self._place.index(settings, self._fill, self._catch_up)  # says at once when no database is named
             (settings or Settings()).save(self._place.home)
         self._make_index()
 
@@ -90,6 +90,13 @@ class Core:
     def _fill(self, db: Connection) -> None:
         for finding in self._fold(db):
             notice(f"the index was made anew without what is damaged: {finding.where}: {finding.what}")
+
+    def _catch_up(self, db: Connection) -> None:
+        for name in self._log.names():
+            try:
+                self._follow(db, name)
+            except RegistryError as error:
+                notice(f"the index could not follow a log: {error}")
 
     def _fold(self, db: Connection) -> builtins.list[Finding]:
         log = self._log

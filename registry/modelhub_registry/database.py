@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -21,13 +21,10 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from modelhub.errors import RegistryError, safe_text
 from modelhub_registry import migrations
-from modelhub_registry.sqlite import SQLite
+from modelhub_registry.sqlite import Fill, SQLite
 from modelhub_registry.tables import writer
 
 __all__ = ["Database", "Fill", "Server", "open_database"]
-
-Fill = Callable[[Connection], None]
-"""Puts into new, empty tables what the log says."""
 
 
 class Database(Protocol):
@@ -48,14 +45,17 @@ class Database(Protocol):
     def reading(self) -> AbstractContextManager[Connection]:
         """A transaction that sees one state of the index."""
 
-    def writing(self) -> AbstractContextManager[Connection]:
-        """A transaction that holds the one write lock from its start, durable when it ends."""
+    def writing(self, *, logged: bool = False) -> AbstractContextManager[Connection]:
+        """A transaction that holds the one write lock from its start, durable when it ends.
+
+        `logged` promises that all it writes can be had again from the logs, so the commit need not wait for the disk.
+        """
 
     def close(self) -> None:
         """Close all connections; they come back when needed."""
 
 
-def open_database(url: str, fill: Fill) -> Database:
+def open_database(url: str, fill: Fill, follow: Fill) -> Database:
     """The database with that URL, ``sqlite:////folder/index.sqlite`` or ``postgresql://host/name`` for example."""
     try:
         parsed = make_url(url)
@@ -64,7 +64,7 @@ def open_database(url: str, fill: Fill) -> Database:
     if parsed.get_backend_name() == "sqlite":
         if not parsed.database or parsed.database == ":memory:":
             raise RegistryError("an index in memory is lost at once: name a file, as in sqlite:////folder/index.sqlite")
-        return SQLite(Path(parsed.database), fill)
+        return SQLite(Path(parsed.database), fill, follow)
     return Server(url, fill)
 
 
@@ -134,7 +134,7 @@ class Server:
             yield db
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self, *, logged: bool = False) -> Iterator[Connection]:  # noqa: ARG002 (a server syncs as it is told)
         """A transaction that begins with the one row that all writers want."""
         with self._told(), self._open().begin() as db:
             db.execute(update(writer).values(turn=writer.c.turn + 1))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, func, insert, or_, select, update
 
 from modelhub.errors import RegistryError
 from modelhub_registry.log import Entry, Head, Move, Publish
@@ -59,6 +59,7 @@ _NAME: BindParameter[str] = bindparam("name_")
 _NUMBER: BindParameter[int] = bindparam("number_")
 _ALIAS: BindParameter[str] = bindparam("alias_")
 _CONTENT: BindParameter[str] = bindparam("content_")
+_DIGEST: BindParameter[str] = bindparam("digest_")
 _LOW: BindParameter[str] = bindparam("low")
 _HIGH: BindParameter[str] = bindparam("high")
 _OF_NAME = versions.c.name == _NAME
@@ -71,9 +72,12 @@ _NEWEST = _FIND.where(_OF_NAME).order_by(versions.c.number.desc()).limit(1)
 _BY_ALIAS = _FIND.join(aliases, (aliases.c.name == versions.c.name) & (aliases.c.number == versions.c.number)).where(
     aliases.c.name == _NAME, aliases.c.alias == _ALIAS
 )
-_WITH_CONTENT = select(versions.c.number).where(_OF_NAME, versions.c.content == _CONTENT)
-_NEWEST_WITH = _WITH_CONTENT.order_by(versions.c.number.desc()).limit(1)
 _HELD = select(files.c.name, files.c.number, files.c.role).where(files.c.sha256 >= _LOW, files.c.sha256 < _HIGH)
+_INSERT_LOG, _INSERT_VERSION, _INSERT_FILE, _INSERT_MODEL = insert(log), insert(versions), insert(files), insert(models)
+_SAME = select(
+    select(func.max(versions.c.number)).where(_OF_NAME, versions.c.content == _CONTENT).scalar_subquery(),
+    select(versions.c.number).where(_OF_NAME, versions.c.digest == _DIGEST).scalar_subquery(),
+)
 _ALIAS_OF = select(aliases.c.number).where(aliases.c.name == _NAME, aliases.c.alias == _ALIAS)
 _SET_ALIAS = update(aliases).where(aliases.c.name == _NAME, aliases.c.alias == _ALIAS).values(number=_NUMBER)
 
@@ -97,11 +101,11 @@ def apply(db: Connection, before: Head, entry: Entry, manifest: Manifest | None)
     row = {"name": entry.name, "sequence": entry.sequence, "digest": entry.digest, "created": entry.created}
     row |= {"author": entry.by, "alias": None, "previous": None, "forced": None, "reason": None}
     if isinstance(event, Publish):
-        db.execute(insert(log), row | {"type": "publish", "number": event.number})
+        db.execute(_INSERT_LOG, row | {"type": "publish", "number": event.number})
         if manifest is not None:
             _add_version(db, event, manifest)
     else:
-        db.execute(insert(log), row | {"type": "alias", **vars(event)})
+        db.execute(_INSERT_LOG, row | {"type": "alias", **vars(event)})
         _point(db, entry.name, event)
     after = entry.head(before)
     _set_head(db, entry.name, before, after)
@@ -118,7 +122,7 @@ def skip(db: Connection, name: str, before: Head) -> Head:
 def _set_head(db: Connection, name: str, before: Head, after: Head) -> None:
     row = {"entries": after.entries, "last": after.last, "versions": after.versions}
     if before == Head():
-        db.execute(insert(models), {"name": name, "folded": name.lower(), **row})
+        db.execute(_INSERT_MODEL, {"name": name, "folded": name.lower(), **row})
     else:
         db.execute(_MOVE_HEAD, {"name_": name, **row})
 
@@ -137,10 +141,10 @@ def _add_version(db: Connection, event: Publish, manifest: Manifest) -> None:
         "created": manifest.provenance.created,
         "author": manifest.provenance.by,
     }
-    db.execute(insert(versions), row)
+    db.execute(_INSERT_VERSION, row)
     held = {(a.role, a.sha256) for a in manifest.artifacts} | {("report", r.sha256) for r in manifest.reports}
     held.add(("manifest", event.manifest))
-    db.execute(insert(files), [{**key, "role": role, "sha256": sha256} for role, sha256 in sorted(held)])
+    db.execute(_INSERT_FILE, [{**key, "role": role, "sha256": sha256} for role, sha256 in sorted(held)])
 
 
 def _point(db: Connection, name: str, move: Move) -> None:
@@ -183,14 +187,10 @@ def _absent(db: Connection, reference: Reference) -> str:
     return f"there is no {reference}; versions go up to {known.versions}, aliases: {there}"
 
 
-def newest_with(db: Connection, name: str, content: str) -> int | None:
-    """The number of the newest version with this content (`Manifest.content`)."""
-    return db.execute(_NEWEST_WITH, {"name_": name, "content_": content}).scalar_one_or_none()
-
-
-def holds(db: Connection, name: str, digest: str) -> bool:
-    """Whether a model has a version with exactly this manifest."""
-    return db.execute(_BY_DIGEST, {"name_": name, **_range(digest)}).first() is not None
+def same(db: Connection, name: str, content: str, digest: str) -> tuple[int | None, int | None]:
+    """The numbers of the newest version with this content (`Manifest.content`), and of that with this manifest."""
+    newest, exact = db.execute(_SAME, {"name_": name, "content_": content, "digest_": digest}).one()
+    return newest, exact
 
 
 def summaries(db: Connection, name: str | None) -> list[Summary]:

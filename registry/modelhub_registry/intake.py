@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,28 @@ from modelhub import plugins
 from modelhub.errors import PluginError, RegistryError, UnknownFormat
 from modelhub.files import head, parse_json, read_bytes
 from modelhub_registry import names
+from modelhub_registry.blobs import Blobs
 from modelhub_registry.evidence import LIMIT, evidence
 from modelhub_registry.records import Artifact, Evidence
-from modelhub_registry.stores import Staged, Store, chunks, staged
+from modelhub_registry.stores import Item, Staged, Wait, chunks, staged
 
-__all__ = ["Content", "Item", "collect", "digest", "interface"]
+__all__ = ["Content", "Given", "collect", "digest", "interface"]
 
-Item = str | os.PathLike[str] | tuple[str, str | os.PathLike[str]]
+Given = str | os.PathLike[str] | tuple[str, str | os.PathLike[str]]
 """A path, or a pair (role, path)."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """Artifacts and reports of a version to be, their bytes, staged, and the interface records the reports tell."""
+    """Artifacts and reports of a version to be, and the interface records the reports tell.
+
+    Their bytes are `items`, staged and on their way into the store; `waits` tell when they are there.
+    """
 
     artifacts: tuple[Artifact, ...]
     reports: tuple[Evidence, ...]
-    blobs: tuple[Staged, ...]
+    items: tuple[Item, ...]
+    waits: tuple[Wait, ...]
     records: tuple[dict[str, Any], ...]
 
     def interface(self) -> dict[str, Any] | None:
@@ -41,33 +46,51 @@ class Content:
 
 
 def collect(
-    stack: ExitStack, store: Store, items: Iterable[Item], reports: Iterable[str | os.PathLike[str]]
+    stack: ExitStack, blobs: Blobs, given: Iterable[Given], reports: Iterable[str | os.PathLike[str]]
 ) -> Content:
-    """Stage everything in `store`; the files go when `stack` ends. Raises `UnreadableFile` for a file that is none."""
+    """Stage and prepare everything; the files go when `stack` ends. Raises `UnreadableFile` for a file that is none."""
     told: list[Evidence] = []
-    blobs: list[Staged] = []
+    items: list[Item] = []
+    waits: list[Wait] = []
+
+    def stage(source: Iterable[bytes]) -> Staged:
+        blob = stack.enter_context(staged(blobs.store, source))
+        items.append(blobs.item(blob))
+        waits.append(blobs.store.prepare(items[-1:]))
+        stack.push(_after(waits[-1]))
+        return blob
+
     records: list[dict[str, Any]] = []
     for report in map(names.path, reports):
         data = read_bytes(report, LIMIT)
         told.append(evidence(data, str(report)))
         if record := parse_json(data, str(report)).get("interface"):
             records.append(interface(record))
-        blobs.append(stack.enter_context(staged(store, [data])))
+        stage([data])
     artifacts: list[Artifact] = []
-    for item in items:
-        role, path = (names.role(item[0]), names.path(item[1])) if isinstance(item, tuple) else ("", names.path(item))
+    for one in given:
+        role, path = (names.role(one[0]), names.path(one[1])) if isinstance(one, tuple) else ("", names.path(one))
         filename = names.filename(path.name)
-        form = _format(path)
-        blob = stack.enter_context(staged(store, chunks(path)))
-        blobs.append(blob)
+        head(path)
+        blob = stage(chunks(path))
+        form = _format(path)  # while the disk is at work
         role = role or _role(blob.sha256, path, form, told, artifacts)
         artifacts.append(Artifact(role, form, filename, blob.sha256, blob.size))
-    return Content(tuple(artifacts), tuple(told), tuple(blobs), tuple(records))
+    return Content(tuple(artifacts), tuple(told), tuple(items), tuple(waits), tuple(records))
+
+
+def _after(wait: Wait) -> Callable[..., None]:
+    """For the end of a failed publish: nothing that is still being written is taken away."""
+
+    def end(*_: object) -> None:
+        with suppress(RegistryError):
+            wait()
+
+    return end
 
 
 def _format(path: Path) -> str:
     """The format of a file: the one importer that recognises it, else its suffix, for any file may be kept."""
-    head(path)
     try:
         return plugins.detect(path)
     except PluginError:

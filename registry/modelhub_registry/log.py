@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from modelhub.errors import RegistryError, UnreadableFile, safe_text
@@ -82,9 +83,18 @@ class Entry:
 
     def _body(self) -> dict[str, Any]:
         kind = "publish" if isinstance(self.event, Publish) else "alias"
-        return {**vars(self), "event": {"type": kind, **vars(self.event)}, "kind": KIND, "version": VERSION}
+        return {
+            "kind": KIND,
+            "version": VERSION,
+            "name": self.name,
+            "sequence": self.sequence,
+            "after": self.after,
+            "created": self.created,
+            "by": self.by,
+            "event": {"type": kind, **vars(self.event)},
+        }
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the entry's canonical JSON. It stands in the entry itself, and in the next one as `after`."""
         return sha256(canonical(self._body()))

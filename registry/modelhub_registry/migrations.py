@@ -63,6 +63,9 @@ _STEPS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE writer (turn INTEGER NOT NULL)",
         "INSERT INTO writer VALUES (0)",
+        "CREATE TABLE boot (id TEXT NOT NULL)",
+        "DROP INDEX versions_content",
+        "CREATE INDEX versions_content ON versions (name, content, number)",
     ),
 )
 

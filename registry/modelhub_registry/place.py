@@ -12,18 +12,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
-
-from sqlalchemy import Connection
 
 from modelhub.errors import RegistryError
 from modelhub_registry import names
 from modelhub_registry.database import Database, open_database
 from modelhub_registry.settings import Settings
-from modelhub_registry.sqlite import SQLite
+from modelhub_registry.sqlite import Fill, SQLite
 from modelhub_registry.stores import Folder, Store
 
 __all__ = ["Place", "default_place"]
@@ -76,14 +73,14 @@ class Place:
         """Where blobs and logs are."""
         return self.home if settings.blobs is None else _open_store(settings.blobs)
 
-    def index(self, settings: Settings | None, fill: Callable[[Connection], None]) -> Database:
+    def index(self, settings: Settings | None, fill: Fill, follow: Fill) -> Database:
         """The database of the index; what the user says goes before what registry.json says."""
         url = self.database or (settings.database if settings else None)
         if url is not None:
-            return open_database(url, fill)
+            return open_database(url, fill, follow)
         if self.folder is None:
             raise RegistryError(
                 f"{self.home.where}: say which database holds the index, with --database or MODELHUB_DATABASE, as in "
                 "postgresql://user@host/name or sqlite:////folder/index.sqlite"
             )
-        return SQLite(self.folder / "index.sqlite", fill)
+        return SQLite(self.folder / "index.sqlite", fill, follow)

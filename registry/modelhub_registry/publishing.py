@@ -13,7 +13,7 @@ from modelhub_registry import index, intake, names, rebuild
 from modelhub_registry.log import Move, Publish
 from modelhub_registry.lookup import Lookup
 from modelhub_registry.records import Manifest, Version, text
-from modelhub_registry.stores import Item, staged
+from modelhub_registry.stores import Item, Wait, staged
 
 __all__ = ["Publishing"]
 
@@ -24,7 +24,7 @@ class Publishing(Lookup):
     def push(
         self,
         name: str,
-        artifacts: Iterable[intake.Item],
+        artifacts: Iterable[intake.Given],
         reports: Iterable[str | os.PathLike[str]] = (),
         *,
         metadata: Mapping[str, Any] | None = None,
@@ -45,7 +45,7 @@ class Publishing(Lookup):
         names.name(name)
         self._make()
         with ExitStack() as stack:
-            content = intake.collect(stack, self._store, artifacts, reports)
+            content = intake.collect(stack, self._blobs, artifacts, reports)
             draft = Manifest(
                 name,
                 content.artifacts,
@@ -55,27 +55,27 @@ class Publishing(Lookup):
                 dict(metadata or {}),
             )
             manifest = Manifest.from_bytes(draft.ordered().to_bytes(), f"{name} cannot be published")
-            items = [self._blobs.item(blob) for blob in content.blobs]
-            self._store.prepare(items)
-            return self._publish(manifest, items, again)
+            return self._publish(manifest, content.items, content.waits, again)
 
-    def _publish(self, manifest: Manifest, items: Sequence[Item], again: bool) -> Version:
+    def _publish(self, manifest: Manifest, items: Sequence[Item], waits: Sequence[Wait], again: bool) -> Version:
         """Under the write lock: blobs and manifest, then the log, then the index; nothing of it for known content."""
         name = manifest.name
         with staged(self._store, [manifest.to_bytes()]) as blob:
             last = self._blobs.item(blob)
-            self._store.prepare([last])
-            with self._database.writing() as db:
+            for wait in (self._store.prepare([last]), *waits):
+                wait()
+            with self._database.writing(logged=True) as db:
                 head = self._follow(db, name)
-                number = None if again else index.newest_with(db, name, manifest.content)
+                newest, exact = index.same(db, name, manifest.content, blob.sha256)
+                number = None if again else newest
                 if number is not None:
                     self._store.place(items)  # mends what was damaged
-                elif not index.holds(db, name, blob.sha256):
+                elif exact is None:
                     event = Publish(head.versions + 1, blob.sha256)
                     self._record(db, head, name, manifest.provenance, event, manifest=manifest, first=[*items, last])
                     return Version(event.number, blob.sha256, manifest, new=True)
         if number is None:  # the same again, in the same microsecond
-            return self._publish(replace(manifest, provenance=self._provenance()), items, again)
+            return self._publish(replace(manifest, provenance=self._provenance()), items, waits, again)
         return self.version(f"{name}@{number}")
 
     def alias(self, ref: str, alias: str, *, force: bool = False, reason: str | None = None) -> Version:
@@ -97,7 +97,7 @@ class Publishing(Lookup):
                 "\n".join([f"{version.ref} may not become {alias!r}:", *(f"  - {gap}" for gap in gaps)])
                 + "\nPush it again with passing reports of `modelhub check`, or force it with a reason, kept for ever."
             )
-        with self._database.writing() as db:
+        with self._database.writing(logged=True) as db:
             head = self._follow(db, version.name)
             previous = index.alias_of(db, version.name, alias)
             if previous == version.number:

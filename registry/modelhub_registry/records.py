@@ -34,10 +34,13 @@ MOST = 256
 """Files in one version, and reports."""
 
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+
+
 def canonical(document: Any) -> bytes:
     """JSON with one spelling: sorted keys, no spaces, ASCII, numbers as Python's shortest form."""
     try:
-        return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+        return _encode(document).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
         raise RegistryError(f"not expressible in JSON: {safe_text(error, 120)}") from None
 

@@ -17,7 +17,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from modelhub.errors import RegistryError, safe_text
-from modelhub_registry.stores import INCOMING, Item, Staged, pieces, told
+from modelhub_registry.stores import INCOMING, Item, Staged, Wait, pieces, told
 
 __all__ = ["Remote", "without_secrets"]
 
@@ -46,18 +46,19 @@ class Remote:
     def _path(self, key: str) -> str:
         return f"{self._root.rstrip('/')}/{key}"
 
-    def prepare(self, items: Sequence[Item]) -> None:
+    def prepare(self, items: Sequence[Item]) -> Wait:
         """Upload what is not there yet, and read it back."""
         for staged, key in items:
             if not self._sound(key, staged):
                 self._upload(staged)
+        return lambda: None
 
     def _upload(self, staged: Staged) -> None:
         key = _incoming(staged)
         path = self._path(key)
         with told(self.where, f"write {key}"):
             self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
-            self._system.put_file(str(staged.path), path)
+            self._system.put_file(staged.path, path)
         if not self._sound(key, staged):
             self.delete(key)
             raise RegistryError(f"{self.where}: what was uploaded reads back as something else; try again")
@@ -150,4 +151,4 @@ class Remote:
 
 
 def _incoming(staged: Staged) -> str:
-    return f"{INCOMING}/{staged.path.name}"
+    return f"{INCOMING}/{staged.path.rpartition('/')[2]}"

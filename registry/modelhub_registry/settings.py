@@ -66,7 +66,7 @@ class Settings:
         text = json.dumps({"kind": KIND, "version": VERSION, **asdict(self)}, indent=1) + "\n"
         if not isinstance(home, Folder):
             with staged(home, [text.encode()]) as ready:
-                home.prepare([(ready, KEY)])
+                home.prepare([(ready, KEY)])()
                 home.place([(ready, KEY)])
             return
         try:

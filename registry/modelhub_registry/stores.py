@@ -5,22 +5,25 @@ halves. `prepare` is the long one and needs no lock: all bytes reach the disk or
 ``incoming/`` that no reader looks at. `place` is the short one, done while the index's write lock is held: the bytes
 get their keys. So whatever has a key and is not in a log, seen while holding that lock, is an orphan for certain.
 
-What makes a write durable in a `Folder`, in this order:
+What makes a publish durable in a `Folder`: three waits for the disk, one after the other.
 
-1. fsync of every file in ``incoming/``: no key will ever show bytes that are not on the disk;
-2. rename of blobs and manifest, fsync of their folder: what the log is about to name cannot be lost any more;
-3. fsync of the log entry, rename, fsync of its folder: from here on the version exists, also after a power cut;
-4. the commit of the index, which follows the log and can be had again from it.
+1. fsync of files and manifest in ``incoming/``, all at once: no key will ever show bytes that are not on the disk;
+2. after their renames, fsync of their folder, and at once of the log entry, still in ``incoming/``: what the log is
+   about to name cannot be lost any more;
+3. after the entry's rename, fsync of its folder: from here on the version exists, also after a power cut.
+
+The index needs no wait: what it would lose, it takes from the log again (`sqlite.py`).
 """
 
 from __future__ import annotations
 
+import _thread
 import errno
 import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +31,7 @@ from typing import BinaryIO, Protocol
 
 from modelhub.errors import RegistryError, safe_text
 
-__all__ = ["INCOMING", "Folder", "Item", "Staged", "Store", "chunks", "pieces", "staged", "told"]
+__all__ = ["INCOMING", "Folder", "Item", "Staged", "Store", "Wait", "chunks", "pieces", "staged", "told"]
 
 CHUNK = 1 << 20
 INCOMING = "incoming"
@@ -38,7 +41,7 @@ INCOMING = "incoming"
 class Staged:
     """Bytes in a temporary local file, open and locked as `handle`, and what they are."""
 
-    path: Path
+    path: str
     handle: int
     sha256: str
     size: int
@@ -46,6 +49,9 @@ class Staged:
 
 Item = tuple[Staged, str]
 """Staged bytes and the key they are to have."""
+
+Wait = Callable[[], None]
+"""Returns when what was begun is done. Raises `RegistryError` where it failed. May be called again."""
 
 
 class Store(Protocol):
@@ -59,14 +65,14 @@ class Store(Protocol):
     staging: Path
     """A local folder for bytes on their way in."""
 
-    def prepare(self, items: Sequence[Item]) -> None:
-        """Bring bytes to where `place` is quick. Any number of writers at once; no key changes."""
+    def prepare(self, items: Sequence[Item]) -> Wait:
+        """Begin to bring bytes to where `place` is quick. Any number of writers at once; no key changes."""
 
     def place(self, items: Sequence[Item], last: Item | None = None) -> None:
         """Give prepared bytes their keys, replacing what is there; durable when it returns.
 
-        `last` was not prepared; it gets its key, which must be new, when all others are durable. The caller holds the
-        index's write lock where a key is new to the registry.
+        The caller has waited for `prepare`, and holds the index's write lock where a key is new to the registry. `last`
+        was not prepared; it gets its key, which must be new, when all others are durable.
         """
 
     def read(self, key: str) -> Iterator[bytes]:
@@ -103,18 +109,42 @@ def pieces(file: BinaryIO) -> Iterator[bytes]:
         yield piece
 
 
-def chunks(path: Path) -> Iterator[bytes]:
+def chunks(path: str | os.PathLike[str]) -> Iterator[bytes]:
     """The bytes of a local file in pieces."""
-    with path.open("rb", buffering=0) as file:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
         yield from pieces(file)
 
 
-def _sync(folder: str) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _sync(handles: Sequence[int]) -> Wait:
+    """Begin to sync files and folders, all at once and in threads, so that the caller can go on meanwhile.
+
+    A journal commits them together, at little more than the price of one.
+    """
+    failed: list[OSError] = []
+
+    def sync(some: Sequence[int], done: _thread.LockType) -> None:
+        try:
+            for handle in some:
+                os.fsync(handle)
+        except OSError as error:
+            failed.append(error)
+        finally:
+            done.release()
+
+    shares = [handles[k::8] for k in range(min(8, len(handles)))]
+    ends = [_thread.allocate_lock() for _ in shares]
+    for share, end in zip(shares, ends, strict=True):
+        end.acquire()
+        _thread.start_new_thread(sync, (share, end))  # a fifth of the time of threading's
+
+    def wait() -> None:
+        for end in ends:
+            with end:
+                pass
+        if failed:
+            raise failed[0]
+
+    return wait
 
 
 class Folder:
@@ -125,24 +155,30 @@ class Folder:
         self.where = str(root)
         self.staging = root / INCOMING
 
-    def prepare(self, items: Sequence[Item]) -> None:
+    def prepare(self, items: Sequence[Item]) -> Wait:
         """Sync the files."""
-        with told(self.where, "sync a file"):
-            for staged, _ in items:
-                os.fsync(staged.handle)
+        syncing = _sync([staged.handle for staged, _ in items])
+
+        def wait() -> None:
+            with told(self.where, "sync a file"):
+                syncing()
+
+        return wait
 
     def place(self, items: Sequence[Item], last: Item | None = None) -> None:
         """Rename into place, then sync the folders that got new entries."""
-        self._place(items)
-        if last is not None:
-            if self.has(last[1]):
-                raise RegistryError(
-                    f"{self.where}/{last[1]} is there already: another index writes to this registry; use one for all"
-                )
-            self.prepare([last])
-            self._place([last])
+        if last is None:
+            self._place(items)
+            return
+        if self.has(last[1]):
+            raise RegistryError(
+                f"{self.where}/{last[1]} is there already: another index writes to this registry; use one for all"
+            )
+        self._place(items, last[0].handle)
+        self._place([last])
 
-    def _place(self, items: Sequence[Item]) -> None:
+    def _place(self, items: Sequence[Item], *beside: int) -> None:
+        """Rename, then sync the folders, and what is open as `beside`."""
         touched: dict[str, None] = {}
         for staged, key in items:
             target = f"{self.where}/{key}"
@@ -154,9 +190,14 @@ class Folder:
                     touched.update(dict.fromkeys(self._make(Path(folder))))
                     os.replace(staged.path, target)  # noqa: PTH105
             touched[folder] = None
+        handles: list[int] = []
         with told(self.where, "sync the folder"):
-            for folder in touched:
-                _sync(folder)
+            try:
+                handles += [os.open(folder, os.O_RDONLY) for folder in touched]
+                _sync([*handles, *beside])()
+            finally:
+                for handle in handles:
+                    os.close(handle)
 
     def _make(self, folder: Path) -> list[str]:
         """Make `folder` and its parents; the folders that got new entries by it."""
@@ -168,14 +209,14 @@ class Folder:
         """The file's bytes."""
         with told(self.where, f"read {key}"):
             try:
-                yield from chunks(self.root / key)
+                yield from chunks(f"{self.where}/{key}")
             except FileNotFoundError:
                 raise KeyError(key) from None
 
     def has(self, key: str) -> bool:
         """Whether the file is there."""
         with told(self.where, f"look for {key}"):
-            return (self.root / key).exists()
+            return os.path.exists(f"{self.where}/{key}")  # noqa: PTH110 (half the time of Path's)
 
     def list(self, folder: str) -> Sequence[str]:
         """Names in the folder."""
@@ -216,7 +257,7 @@ def staged(store: Store, source: Iterable[bytes]) -> Iterator[Staged]:
 
     The file is locked until then, so that nobody takes it for a leftover.
     """
-    path = store.staging / f"modelhub-{os.getpid()}-{secrets.token_hex(8)}"
+    path = f"{store.staging}/modelhub-{os.getpid()}-{secrets.token_hex(8)}"
     handle = -1
     hashed, size = hashlib.sha256(), 0
     try:
@@ -241,11 +282,11 @@ def _write(handle: int, data: bytes) -> None:
         view = view[os.write(handle, view) :]
 
 
-def _new(path: Path) -> int:
+def _new(path: str) -> int:
     """A new file, read-only from birth: nobody should write to a blob. The umask takes what it wants."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
         return os.open(path, flags, 0o444)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, flags, 0o444)

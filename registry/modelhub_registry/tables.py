@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import Boolean, Column, Integer, MetaData, Table, Text
 
-__all__ = ["KEPT", "METADATA", "aliases", "files", "log", "models", "versions", "writer"]
+__all__ = ["KEPT", "METADATA", "aliases", "boot", "files", "log", "models", "versions", "writer"]
 
 METADATA = MetaData()
 KEPT = MetaData()
@@ -78,3 +78,6 @@ aliases = Table(
 
 # One row, which every writing transaction on a server updates first: so there is one at a time (`database.py`).
 writer = Table("writer", KEPT, Column("turn", Integer, nullable=False))
+
+# At most one row: the boot of the machine in which SQLite's file was last brought up to the logs (`sqlite.py`).
+boot = Table("boot", KEPT, Column("id", Text, nullable=False))

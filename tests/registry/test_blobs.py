@@ -28,7 +28,7 @@ def store(request, tmp_path: Path) -> Store:
 def put(store: Store, data: bytes = DATA) -> str:
     with staged(store, [data[:100], data[100:]]) as blob:
         items = [Blobs(store).item(blob)]
-        store.prepare(items)
+        store.prepare(items)()
         store.place(items)
     return blob.sha256
 
@@ -37,7 +37,7 @@ def replace(store: Store, sha256: str, data: bytes) -> None:
     """Change a stored blob behind the registry's back."""
     with staged(store, [data]) as blob:
         store.delete(key := f"blobs/sha256/{sha256}")
-        store.prepare([(blob, key)])
+        store.prepare([(blob, key)])()
         store.place([(blob, key)])
 
 

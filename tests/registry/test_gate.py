@@ -107,7 +107,7 @@ def test_a_manifest_that_lies_about_its_report(proved: Registry, files, report) 
     source, json_ = files(net_pt="weights", net_json="{}")
     true = proved.push("liar", [source, json_], [report(source, json_, "different")]).manifest
     false = replace(true, reports=(replace(true.reports[0], verdict="identical"),))
-    lying = proved._publish(false, [], again=True)
+    lying = proved._publish(false, [], [], again=True)
     assert lying.verdict == "identical"
     assert "another verdict" in refused(proved, lying.ref)
     assert any("another verdict" in finding.what for finding in proved.verify())

@@ -78,7 +78,7 @@ def test_an_unreachable_database_is_one_line_without_the_password(tmp_path: Path
         Registry(tmp_path / "r", "postgresql://me:geheim@127.0.0.1:1/x").push("btag", files(a_bin="x"))
     assert "geheim" not in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert isinstance(open_database("postgresql://h/d", lambda db: None), Server)
+    assert isinstance(open_database("postgresql://h/d", lambda db: None, lambda db: None), Server)
 
 
 def test_urls_are_told_without_secrets() -> None:
@@ -109,7 +109,7 @@ def test_a_damaged_upload_never_gets_a_key(url: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(type(store._system), "put_file", lossy)
     with staged(store, [b"weights"]) as blob:
         with pytest.raises(RegistryError, match="reads back as something else"):
-            store.prepare([(blob, "blobs/sha256/x")])
+            store.prepare([(blob, "blobs/sha256/x")])()
         with pytest.raises(RegistryError, match="reads back as something else"):
             store.place([(blob, "blobs/sha256/x")])
     assert not store.has("blobs/sha256/x")
@@ -120,10 +120,10 @@ def test_what_gc_took_between_prepare_and_place_is_uploaded_again(url: str) -> N
     store = Remote(url)
     for _ in range(2):
         with staged(store, [b"weights"]) as blob:
-            store.prepare([(blob, "blobs/x")])
+            store.prepare([(blob, "blobs/x")])()
             store.place([(blob, "blobs/x")])
     with staged(store, [b"weights"]) as blob:
-        store.prepare([(blob, "blobs/x")])
+        store.prepare([(blob, "blobs/x")])()
         store.delete("blobs/x")
         store.place([(blob, "blobs/x")])
     assert b"".join(store.read("blobs/x")) == b"weights"
