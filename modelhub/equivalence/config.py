@@ -93,7 +93,8 @@ def read_config(path: Path) -> Config:
 
     data, lines = load(path)
     checker = jsonschema.Draft202012Validator(schema())
-    error = min(checker.iter_errors(data), key=lambda e: _line(lines, _place(e)), default=None)
+    # A key misspelt is told before the key that is missing for it.
+    error = min(checker.iter_errors(data), key=lambda e: (_unknown(e) is None, _line(lines, _place(e))), default=None)
     if error is not None:
         raise UsageError(f"{path}, line {_line(lines, _place(error))}: {_told(error)}")
     for index, waiver in enumerate(data.get("waivers", [])):

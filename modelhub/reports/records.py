@@ -1,6 +1,6 @@
 """The parts of a report, read from its JSON as it was stored: parties, legs, cases, coverage.
 
-The readers raise KeyError, TypeError or ValueError for what is not as the schema says; `view.View` makes that one error.
+The readers raise KeyError, TypeError or ValueError for what is not as the schema says; `view.View` makes one of them.
 """
 
 from __future__ import annotations
