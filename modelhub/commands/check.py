@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from modelhub.commands.options import PATH, Reading, reading, rendering
+from modelhub.commands.options import PATH, Reading, reading, rendering, streaming
 from modelhub.commands.telling import tell
 from modelhub.errors import Different, Inconclusive
 from modelhub.protocols import ReadOptions
 
 if TYPE_CHECKING:
+    from modelhub.data import DataSpec
     from modelhub.reports.files import Files
 
 __all__ = ["check"]
@@ -26,6 +27,7 @@ __all__ = ["check"]
 @reading
 @click.option("--to", "target_format", metavar="FORMAT", help="Format of TARGET; recognised if left out.")
 @click.option("--seed", type=int, help="Seed of the probes.")
+@streaming
 @click.option("--config", type=PATH, help="Check all pairs of this modelhub.yaml instead of two files.")
 @rendering
 @click.option("--report", "report_path", type=PATH, help="Write report.json here.")
@@ -36,6 +38,8 @@ def check(
     reading: Reading,
     target_format: str | None,
     seed: int | None,
+    data: DataSpec | None,
+    scheduler: str,
     config: Path | None,
     files: Files,
     fail_on: str | None,
@@ -47,13 +51,14 @@ def check(
     \b
     modelhub check net.pt2 net.json
     modelhub check model.keras model.onnx --html report.html
+    modelhub check net.onnx net.json --data jets.h5:jets,tracks --scheduler local:2
     modelhub check --config modelhub.yaml --junit equivalence.xml --report-dir equivalence
 
     Exit codes: 0 identical or equivalent (or suspect, with a warning), 1 different, 6 inconclusive. With --config: 1 if
     any pair is different, else the code of the first that could not be read or run, else 6 if any is inconclusive.
     """
     if config is not None:
-        asked = (source, target, target_format, seed, report_path, reading.format, reading.interface)
+        asked = (source, target, target_format, seed, data, report_path, reading.format, reading.interface)
         if any(value is not None for value in asked) or reading.options != ReadOptions():
             raise click.UsageError("--config says what to check and how: give no files, formats, seed or --report")
         _check_all(config, files, fail_on, as_json=as_json)
@@ -73,6 +78,8 @@ def check(
         interface=reading.interface,
         options=reading.options,
         seed=SEED if seed is None else seed,
+        data=data,
+        scheduler=scheduler,
         progress=progress,
     )
     tell(report, report_path, as_json=as_json)

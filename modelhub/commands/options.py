@@ -13,7 +13,7 @@ import click
 from modelhub.protocols import ReadOptions
 from modelhub.reports.files import Files
 
-__all__ = ["PATH", "Reading", "reading", "rendering"]
+__all__ = ["PATH", "Reading", "reading", "rendering", "streaming"]
 
 PATH = click.Path(path_type=Path)
 
@@ -73,6 +73,38 @@ def rendering(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--html", type=PATH, help="Write one self-contained page with plots."),
         click.option("--summary", type=PATH, help="Write a summary in Markdown ($GITHUB_STEP_SUMMARY)."),
         click.option("--junit", type=PATH, help="Write JUnit XML, which CI shows as tests."),
+    ):
+        with_options = option(with_options)
+    return with_options
+
+
+def streaming(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of real data to run; it receives them as `data` (None without) and `scheduler`."""
+
+    @functools.wraps(command)
+    def gathered(
+        *args: Any, data: str | None, columns: tuple[str, ...], events: int | None, batch: int | None, **others: Any
+    ) -> None:
+        if data is None:
+            if columns or events or batch or others["scheduler"]:
+                raise click.UsageError("--map, --events, --batch and --scheduler say how to read --data")
+            command(*args, data=None, **others)
+            return
+        from modelhub.data import BLOCK, DataSpec
+
+        command(*args, data=DataSpec.parse(data, columns, events, batch or BLOCK), **others)
+
+    with_options: Callable[..., None] = gathered
+    for option in (
+        click.option(
+            "--scheduler", default="", help="Share the data out: local:N processes, or tcp://HOST:PORT (Dask)."
+        ),
+        click.option("--batch", type=click.IntRange(1), help="Events read at once (65536)."),
+        click.option("--events", type=click.IntRange(1), help="Take the first N events only."),
+        click.option(
+            "--map", "columns", multiple=True, metavar="VARIABLE=COLUMN", help="Where names differ; repeatable."
+        ),
+        click.option("--data", metavar="FILE[:TABLE,...]", help="Also run real events: HDF5, ROOT, Parquet or npz."),
     ):
         with_options = option(with_options)
     return with_options

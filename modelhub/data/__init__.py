@@ -3,6 +3,6 @@
 `open_events` is the door; memory stays flat whatever the size of the file.
 """
 
-from modelhub.data.events import Batch, DataSpec, Events, open_events
+from modelhub.data.events import BLOCK, Batch, DataSpec, Events, open_events
 
-__all__ = ["Batch", "DataSpec", "Events", "open_events"]
+__all__ = ["BLOCK", "Batch", "DataSpec", "Events", "open_events"]

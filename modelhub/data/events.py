@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 
 __all__ = ["BLOCK", "Batch", "DataSpec", "Events", "open_events"]
 
-BLOCK = 16384
-"""Events in a block."""
+BLOCK = 65536
+"""Events in a block: enough that most lengths of sequences come in numbers."""
+
+ROWS = 16384
+"""The most events in one batch, and with `STEPS` what bounds the memory of an engine."""
 
 STEPS = 65536
-"""The most steps of sequences in one batch: it bounds what an engine holds."""
+"""The most steps of sequences in one batch."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,9 @@ class Events:
         ]
         rows = np.arange(len(parts[0].counts if isinstance(parts[0], Ragged) else parts[0]))
         if not ragged:
-            yield self._batch(offset, rows, (), parts)
+            size = max(ROWS // self._multiple, 1) * self._multiple
+            for at in range(0, len(rows), size):
+                yield self._batch(offset, rows[at : at + size], (), parts)
             return
         for steps in ragged:
             for reason, count in steps.left_out.items():
@@ -143,15 +148,14 @@ class Events:
         order = np.argsort(belongs.ravel(), kind="stable")
         edges = np.searchsorted(belongs.ravel()[order], np.arange(len(kinds) + 1))
         for kind, low, high in zip(kinds, edges, edges[1:], strict=False):
-            size = max(STEPS // max(int(kind.max()), 1) // self._multiple, 1) * self._multiple
+            size = max(min(STEPS // max(int(kind.max()), 1), ROWS) // self._multiple, 1) * self._multiple
             for at in range(low, high, size):
                 yield self._batch(offset, rows[order[at : min(at + size, high)]], tuple(map(int, kind)), parts)
 
     def _batch(self, offset: int, rows: NDArray[np.int64], lengths: tuple[int, ...], parts: Sequence[Any]) -> Batch:
         count = len(rows)
-        whole = not lengths
         if count % self._multiple:
-            rows, whole = np.resize(rows, -(-count // self._multiple) * self._multiple), False
+            rows = np.resize(rows, -(-count // self._multiple) * self._multiple)
         arrays: dict[str, Array] = {}
         left = iter(lengths)
         for feed, part in zip(self.feeds, parts, strict=True):
@@ -160,7 +164,7 @@ class Events:
                 if len(self._shapes[feed.record.tensor]) == 2:  # a sequence of one variable: [events, steps]
                     values = values[..., 0]
             else:
-                values = part if whole else part[rows]
+                values = part[rows]
             arrays[feed.record.tensor] = values
         return Batch(offset + rows, count, max(lengths, default=None), arrays)
 

@@ -22,6 +22,8 @@ from modelhub.protocols import ReadOptions
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from modelhub.data import DataSpec
+
 __all__ = ["SEED", "check", "check_written"]
 
 SEED = 20260101
@@ -36,13 +38,17 @@ def check(
     interface: str | Path | Interface | None = None,
     options: ReadOptions = ReadOptions(),
     seed: int = SEED,
+    data: DataSpec | None = None,
+    scheduler: str = "",
     progress: Progress = iter,
 ) -> Report:
-    """Compare two model files of any formats.
+    """Compare two model files of any formats, on seeded probes and then on the real events of `data`, if given.
 
     Names and scaling come from `interface`; without one, a source that names nothing (a torch or Keras file) takes
     them from the target. Whether offsets and scales found there were given to the source or taken out of its network
     cannot be seen in the files: then both are tried, and the one that fits is reported.
+
+    `scheduler` hands the events to Dask: "local:2", or the address of a cluster (`modelhub.equivalence.cluster`).
     """
     source, target = Path(source), Path(target)
     source_format = source_format or plugins.detect(source)
@@ -58,8 +64,8 @@ def check(
         else:
             candidates = [theirs, theirs.unscaled()] if theirs.scaled else [theirs]
         models = [read(source, format=source_format, interface=record, options=options) for record in candidates]
-    reports = []
-    for model in models:
+    reports: list[tuple[Report, Interface | None, ir.Model]] = []
+    for record, model in zip(candidates, models, strict=True):
         report = check_written(
             model,
             source=(source, source_format, options),
@@ -68,10 +74,19 @@ def check(
             seed=seed,
             progress=progress,
         )
-        reports.append(report)
+        reports.append((report, record, model))
         if report.verdict != "different":
             break
-    return min(reports, key=lambda r: (r.verdict == "different", r.largest))
+    report, record, model = min(reports, key=lambda r: (r[0].verdict == "different", r[0].largest))
+    if data is not None:
+        from modelhub.equivalence.stream import Job, stream
+
+        job = Job((source, source_format, options), (target, target_format, target.name), record, data, seed)
+        stream(report, job, scheduler=scheduler, progress=progress)
+        report.coverage = report.reach.told({})
+        if not report.parameters:
+            report.parameters = _parameters(report, model, target, target_format)
+    return report
 
 
 def check_written(
@@ -107,9 +122,15 @@ def check_written(
         for probe in progress(every):
             report.take(stand.run(probe))
         report.coverage = report.reach.told({})
-    if any(leg.verdict in ("different", "suspect") for leg in report.legs):
-        report.parameters = parameter_differences(model, target[0], target_format)
+    report.parameters = _parameters(report, model, target[0], target_format)
     return report
+
+
+def _parameters(report: Report, model: ir.Model, target: Path, target_format: str) -> list[str]:
+    """Where a target that differs holds other numbers."""
+    if any(leg.verdict in ("different", "suspect") for leg in report.legs):
+        return parameter_differences(model, target, target_format)
+    return []
 
 
 def _knows_masks(target_format: str) -> bool:

@@ -19,8 +19,8 @@ from modelhub.graph.interface import Feature, Input, Interface
 
 __all__ = ["Probe", "Progress", "probes"]
 
-Progress = Callable[[Iterable["Probe"]], Iterable["Probe"]]
-"""Wraps a loop over probes, e.g. in a progress bar."""
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
+"""Wraps a loop over probes or over pieces of a data file, e.g. in a progress bar."""
 
 EVENTS = 64
 """Events per probe."""

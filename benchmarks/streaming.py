@@ -1,0 +1,185 @@
+"""How long a check over real data takes beside its engines alone, and how much memory it needs.
+
+    python benchmarks/streaming.py [--events 1000000] [--net dl1|two_inputs] [--scheduler local:2]
+
+Makes an ONNX file and an lwtnn file of one of the shipped networks, and event files in HDF5 (as ATLAS's H5Utils lays
+them out, compressed) and ROOT (a TTree). Every measurement is a process of its own; memory is its VmHWM. The engines'
+own time is that of the calls into onnxruntime (source, graph in float32 and float64) and the lwtnn evaluator (target)
+on the same batches, already in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "torch"
+PIECE = 50_000
+MOST = 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--net", choices=["dl1", "two_inputs"], action="append")
+    parser.add_argument("--scheduler", default="local:2", help="also run with this; empty: do not")
+    parser.add_argument("--only", choices=["h5", "root"])
+    parser.add_argument("--own", nargs=3, metavar=("SOURCE", "TARGET", "DATA"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.own:
+        print(json.dumps(_own(*map(Path, given.own))))
+        return
+    print(
+        f"{'':24}{'events':>10}{'engines':>10}{'check':>10}{'ratio':>7}{'stream':>10}{'ratio':>7}{'memory':>10}  digest"
+    )
+    for net in given.net or ["dl1", "two_inputs"]:
+        with tempfile.TemporaryDirectory(prefix="modelhub-bench-") as folder:
+            _net(net, Path(folder), given)
+
+
+def _net(net: str, folder: Path, given: argparse.Namespace) -> None:
+    source, target = _models(net, folder)
+    files = _files(net, folder, given.events)
+    for kind, data in files.items():
+        if given.only and kind != given.only:
+            continue
+        own = json.loads(_child([__file__, "--own", source, target, data])[0])
+        for scheduler in ("", given.scheduler) if given.scheduler else ("",):
+            started = time.perf_counter()
+            extra = ["--scheduler", scheduler] if scheduler else []
+            report = folder / "report.json"
+            code = f"from modelhub.cli import main; import sys, atexit; sys.argv[0] = 'modelhub'\n{MEASURE}\nmain()"
+            arguments = ["check", source, target, "--data", data, *extra, "--report", report]
+            _, errors = _child(["-c", code, *arguments])
+            wall = time.perf_counter() - started
+            found = json.loads(report.read_text())
+            memory = int(re.findall(r"VmHWM (\d+)", errors)[-1]) / 1024
+            seconds = float((re.findall(r"stream (\S+) s", errors) or ["nan"])[-1])
+            engines = sum(own.values())
+            print(
+                f"{net + ' ' + kind + ' ' + scheduler:24}{found['data']['events']:10}{engines:9.1f}s{wall:9.1f}s"
+                f"{wall / engines:7.2f}{seconds:9.1f}s{seconds / engines:7.2f}{memory:7.0f} MB  "
+                f"{found['digest'][7:19]} {found['verdict']}",
+                flush=True,
+            )
+        print("    " + ", ".join(f"{engine} {t:.1f} s" for engine, t in own.items()), flush=True)
+
+
+MEASURE = """
+from modelhub.equivalence import stream as s
+import time
+whole = s.stream
+def timed(*a, **k):
+    t = time.perf_counter(); whole(*a, **k); print('stream', time.perf_counter() - t, 's', file=sys.stderr)
+s.stream = timed
+def peak(): print('VmHWM', [l for l in open('/proc/self/status') if 'VmHWM' in l][0].split()[1], file=sys.stderr)
+atexit.register(peak)
+"""
+
+
+def _child(arguments: list[object]) -> tuple[str, str]:
+    done = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, env=dict(os.environ))
+    if done.returncode:
+        sys.exit(done.stderr)
+    return done.stdout, done.stderr
+
+
+def _models(net: str, folder: Path) -> tuple[Path, Path]:
+    """The network as ONNX and as lwtnn JSON."""
+    import modelhub
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        variables = FIXTURES / net / "variables.json"
+        model = modelhub.read(FIXTURES / net / "net.pt2", interface=variables if variables.exists() else None)
+        paths = folder / "net.onnx", folder / "net.json"
+        for path in paths:
+            modelhub.write(model, path)
+    return paths
+
+
+def _files(net: str, folder: Path, events: int) -> dict[str, Path]:
+    """The same events in HDF5 and ROOT, written piece by piece."""
+    import awkward as ak
+    import h5py
+    import uproot
+
+    import modelhub
+    from modelhub.graph.interface import Interface
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        record = Interface.of(modelhub.read(folder / "net.onnx"))
+    rng = np.random.default_rng(1)
+    jet = next(r for r in record.inputs if not r.sequence)
+    tracks = next((r for r in record.inputs if r.sequence), None)
+    jets_type = np.dtype([(f.name, "f4") for f in jet.features] + [("flavour", "i4"), ("weight", "f4")])
+    track_type = np.dtype([(f.name, "f4") for f in tracks.features] + [("valid", "?")]) if tracks else None
+    paths = {"h5": folder / "events.h5", "root": folder / "events.root"}
+    with h5py.File(paths["h5"], "w") as h5, uproot.recreate(paths["root"]) as root:
+        options = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+        h5_jets = h5.create_dataset("jets", (events,), jets_type, chunks=(2048,), **options)
+        kinds = {name: jets_type[name] for name in jets_type.names or ()}
+        if tracks:
+            h5_tracks = h5.create_dataset("tracks", (events, MOST), track_type, chunks=(512, MOST), **options)
+            kinds |= {f.name: "var * float32" for f in tracks.features}
+        tree = root.mktree("events", kinds)
+        for first in range(0, events, PIECE):
+            count = min(PIECE, events - first)
+            rows = np.zeros(count, jets_type)
+            for f in jet.features:
+                rows[f.name] = rng.standard_normal(count) / f.scale - f.offset
+                if f.default is not None:
+                    rows[f.name][rng.random(count) < 0.1] = np.nan
+            rows["flavour"] = rng.integers(0, 3, count)
+            h5_jets[first : first + count] = rows
+            columns = {name: rows[name] for name in jets_type.names or ()}
+            if tracks:
+                counts = rng.poisson(5, count).clip(1, MOST)
+                padded = np.zeros((count, MOST), track_type)
+                padded["valid"] = np.arange(MOST) < counts[:, np.newaxis]
+                for f in tracks.features:
+                    padded[f.name] = rng.standard_normal(padded.shape) * padded["valid"]
+                    columns[f.name] = ak.unflatten(padded[f.name][padded["valid"]], counts)
+                h5_tracks[first : first + count] = padded
+            tree.extend(columns)
+    return paths
+
+
+def _own(source: Path, target: Path, data: Path) -> dict[str, float]:
+    """Seconds in each engine, on the batches of the check."""
+    from modelhub.data import DataSpec, open_events
+    from modelhub.equivalence.bench import bench
+    from modelhub.conversion import read
+    from modelhub.equivalence.probes import probes
+    from modelhub.graph.interface import Interface
+    from modelhub.protocols import ReadOptions
+
+    model = read(source)
+    events = open_events(DataSpec(data), model, Interface.of(model))
+    spent: dict[str, float] = {}
+    with bench(model, (source, "onnx", ReadOptions()), (target, "lwtnn", target.name), 1) as stand:
+        stand.settle(next(p for p in probes(model, 1) if p.length != 0))
+        for batches in events.read():
+            for batch in batches:
+                for side in stand.sides:
+                    for precision, engine in side.engines.items():
+                        started = time.perf_counter()
+                        engine(batch.arrays)
+                        key = f"{side.party.role} ({engine.name} {precision})"
+                        spent[key] = spent.get(key, 0.0) + time.perf_counter() - started
+    return spent
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Real data through all engines, block by block: memory stays flat, and the result does not depend on who read what.
+
+                      ┌► blocks 0-7   ─► bench ─► Part ─┐
+events.h5 ── cut ─────┼► blocks 8-15  ─► bench ─► Part ─┼─► merged, in any order ─► the report
+                      └► blocks 16-23 ─► bench ─► Part ─┘
+
+Blocks are counted from the start of the file, so each is compared as a whole whoever gets it: one process, the workers
+of a local Dask cluster, or those of one that is already there. Workers are sent paths, and open the files themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from modelhub.conversion import read
+from modelhub.data import Batch, DataSpec, Events, open_events
+from modelhub.equivalence.bench import Bench, bench
+from modelhub.equivalence.probes import Probe, Progress, probes
+from modelhub.equivalence.report import Outcome, Report
+from modelhub.errors import Inconclusive, Notice
+from modelhub.graph.interface import Interface
+from modelhub.protocols import ReadOptions
+
+__all__ = ["Job", "Part", "run", "stream"]
+
+KIND = "data"
+"""The class of probes that real data are."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Which models on which data: all that a worker is told.
+
+    source:    path, format and reading options of one file.
+    target:    path, format and the name to call it by of the other.
+    interface: the record the source is read with; None for its own.
+    """
+
+    source: tuple[Path, str, ReadOptions]
+    target: tuple[Path, str, str]
+    interface: Interface | None
+    data: DataSpec
+    seed: int
+
+
+@dataclass
+class Part:
+    """What some of the blocks showed.
+
+    content:  SHA-256 of the inputs of every block, as the engines get them.
+    left_out: events that were cut or not used, by reason.
+    """
+
+    report: Report
+    content: dict[int, bytes] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def merge(self, other: Part) -> None:
+        """Take in what other blocks showed. Raises `Inconclusive` if other files or engines were at work there."""
+        for mine, theirs in zip(_identity(self.report), _identity(other.report), strict=True):
+            if mine != theirs:
+                raise Inconclusive(f"a worker runs {theirs}, others {mine}")
+        for leg, more in zip(self.report.legs, other.report.legs, strict=True):
+            leg.missing = min(filter(None, (leg.missing, more.missing)), default="")
+            for result in more.results:
+                leg.add(result)
+        self.report.reach.add(other.report.reach.seen)
+        self.report.skipped += other.report.skipped
+        self.content.update(other.content)
+        for reason, count in other.left_out.items():
+            self.left_out[reason] = self.left_out.get(reason, 0) + count
+
+
+def stream(report: Report, job: Job, *, scheduler: str = "", progress: Progress = iter) -> None:
+    """Run the data of `job` through its models, and add to `report`, made by a check of the same models, what came out.
+
+    Args:
+        report: of the seeded probes.
+        job: the models and the data.
+        scheduler: "" for this process, "local:2" for two processes, or the address of a Dask scheduler.
+        progress: wraps the loop over the parts of the file.
+
+    """
+    model = _model(job)
+    events = open_events(job.data, model, Interface.of(model))
+    if scheduler:
+        from modelhub.equivalence.cluster import spread
+
+        parts = spread(job, events.blocks, scheduler, progress)
+    else:
+        parts = iter([run(job, progress=progress)])
+    whole = next(parts)
+    for part in parts:
+        whole.merge(part)
+    Part(report).merge(whole)
+    content = hashlib.sha256(b"".join(whole.content[index] for index in range(events.blocks)))
+    report.data = {
+        "file": job.data.path.name,
+        "events": events.count,
+        "block": job.data.block,
+        "content": f"sha256:{content.hexdigest()}",
+        "inputs": {feed.record.name: feed.to_json() for feed in events.feeds},
+        "conversions": events.conversions,
+        "left_out": dict(sorted(whole.left_out.items())),
+    }
+
+
+def run(job: Job, first: int = 0, last: int | None = None, *, progress: Progress = iter) -> Part:
+    """Blocks `first` up to but not including `last` (None: all), on a bench of their own."""
+    model = _model(job)
+    interface = Interface.of(model)
+    events = open_events(job.data, model, interface)
+    with warnings.catch_warnings(), bench(model, job.source, job.target, job.seed) as stand:
+        warnings.simplefilter("ignore", Notice)  # told where the files were first read
+        stand.settle(next(probe for probe in probes(model, job.seed) if probe.length != 0))
+        part = Part(stand.report(job.seed, interface), left_out=events.left_out)
+        last = events.blocks if last is None else last
+        blocks = ahead(_hashed(events, first, last))
+        for index in progress(range(first, last)):
+            batches, part.content[index] = next(blocks)
+            for batch in batches:
+                part.report.take(_outcome(stand, batch))
+    return part
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each made while the one before it is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
+
+
+def _hashed(events: Events, first: int, last: int) -> Iterator[tuple[list[Batch], bytes]]:
+    """The batches of each block, and the SHA-256 of their inputs."""
+    for batches in events.read(first, last):
+        digest = hashlib.sha256()
+        for batch in batches:
+            for array in batch.arrays.values():
+                digest.update(np.ascontiguousarray(array).data)
+        yield batches, digest.digest()
+
+
+def _outcome(stand: Bench, batch: Batch) -> Outcome:
+    outcome = stand.run(Probe(KIND, batch.length, batch.arrays, KIND, batch.events))
+    if batch.count == len(batch.events):
+        return outcome
+    counted = (None if result is None else replace(result, events=batch.count) for result in outcome.results)
+    return replace(outcome, results=tuple(counted))  # rows repeated to fill a burnt-in batch are no events
+
+
+def _model(job: Job) -> Any:
+    """The canonical graph of the source."""
+    path, format, options = job.source
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)
+        return read(path, format=format, interface=job.interface, options=options)
+
+
+def _identity(report: Report) -> list[str]:
+    """What must be the same on every worker: the files and the engines."""
+    parties = [
+        f"{p.role} {p.file if p.role == 'graph' else p.sha256[:12]} on {', '.join(p.engines) or p.missing or 'nothing'}"
+        for p in report.parties
+    ]
+    return [*parties, *(f"{name} {version}" for name, version in sorted(report.software.items()))]
