@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelhub.files import head
 
@@ -33,6 +33,22 @@ class Importer:
         from modelhub_lightgbm.reader import read
 
         return read(path)
+
+    def booster(
+        self,
+        state: Mapping[str, Any],
+        where: str,
+        *,
+        estimator: bool,  # noqa: ARG002
+        margin: bool = False,
+    ) -> ir.Model:
+        """A pickled Booster as a common graph, for whoever meets one inside of something else.
+
+        It predicts alike alone and in its scikit-learn estimator; see `modelhub_lightgbm.pickled.booster`.
+        """
+        from modelhub_lightgbm.pickled import booster
+
+        return booster(state, where, margin=margin)
 
 
 class Runtime:

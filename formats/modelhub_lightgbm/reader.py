@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -16,7 +17,7 @@ from modelhub_lightgbm.forest import forest
 from modelhub_lightgbm.objectives import link
 from modelhub_lightgbm.text import Fields, split
 
-__all__ = ["load", "read"]
+__all__ = ["load", "parsed", "read"]
 
 
 def read(path: Path) -> ir.Model:
@@ -27,13 +28,19 @@ def read(path: Path) -> ir.Model:
 
 def load(path: Path) -> tuple[Forest, Interface]:
     """The forest in `path`, and the names of what goes in and comes out."""
-    where = str(path)
-    text = split(read_bytes(path), where)
+    return parsed(read_bytes(path), str(path))
+
+
+def parsed(data: bytes, where: str, *, rounds: int = 0) -> tuple[Forest, Interface]:
+    """The forest in a text, and the names of what goes in and comes out; of its first `rounds` only, if not 0."""
+    text = split(data, where)
     header = text.header
     features = header.integer("max_feature_idx") + 1
     outputs = header.integer("num_tree_per_iteration")
     if not 1 <= features <= 1 << 20 or not 1 <= outputs <= 1 << 16:
         raise UnreadableFile(f"{where}: a model of {features} features and {outputs} outputs")
+    if rounds:
+        text = replace(text, trees=text.trees[: rounds * outputs])
     found = forest(text, features, outputs, link(header.lines.get("objective", ""), where), where)
     return found, _interface(header, features, found, where)
 

@@ -20,6 +20,10 @@ __all__ = ["Estimator", "Name"]
 
 _NUMBER = (bool, int, float)
 
+_COMPUTED = ("xgboost.sklearn.", "lightgbm.sklearn.")
+_OWN_KEYS = {"_classes": "classes_", "_n_features_in": "n_features_in_"}
+"""LightGBM's names of attributes, and scikit-learn's. XGBoost numbers its classes, and keeps how many there are."""
+
 
 @dataclass(frozen=True)
 class Name:
@@ -35,6 +39,14 @@ class Estimator:
     name: str
     attributes: Mapping[str, Any]
     where: str
+
+    def __post_init__(self) -> None:
+        if self.name.startswith(_COMPUTED):  # they compute what scikit-learn's own classes store
+            known = {key: self.attributes[own] for own, key in _OWN_KEYS.items() if own in self.attributes}
+            count = self.attributes.get("n_classes_")
+            if isinstance(count, int) and 0 < count < 1 << 16:
+                known["classes_"] = np.arange(count)
+            object.__setattr__(self, "attributes", {**self.attributes, **known})
 
     @property
     def short(self) -> str:

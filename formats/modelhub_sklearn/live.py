@@ -11,10 +11,11 @@ from modelhub_sklearn.estimator import Estimator, Name
 
 __all__ = ["snapshot"]
 
+PACKAGES = ("sklearn.", "xgboost.", "lightgbm.")
 OTHERS = ("scipy.interpolate._bsplines.BSpline",)
 """Classes of other packages that estimators hold."""
 
-_PLAIN = (str, bool, int, float, type(None))
+_PLAIN = (str, bytes, bool, int, float, type(None))
 
 
 def snapshot(estimator: object, where: str) -> Estimator:
@@ -28,6 +29,8 @@ def snapshot(estimator: object, where: str) -> Estimator:
 def _value(value: Any, where: str, seen: dict[int, tuple[Any, Any]]) -> Any:
     if isinstance(value, _PLAIN) and not isinstance(value, np.generic):
         return value
+    if isinstance(value, bytearray):
+        return bytes(value)
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray) and value.dtype != object:
@@ -60,7 +63,7 @@ def _composite(value: Any, where: str, seen: dict[int, tuple[Any, Any]]) -> Any:
         _, arguments, state = value.__reduce__()
         names = ("n_features", "n_classes", "n_outputs")
         return Estimator(name, {**state, **dict(zip(names, arguments, strict=True))}, where)
-    state = value.__getstate__() if name.startswith("sklearn.") or name in OTHERS else None
+    state = value.__getstate__() if name.startswith(PACKAGES) or name in OTHERS else None
     if not isinstance(state, dict):
         return Estimator(name, {}, where)
     return Estimator(name, {key: _value(item, where, seen) for key, item in state.items()}, where)

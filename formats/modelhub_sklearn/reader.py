@@ -39,6 +39,7 @@ from modelhub_sklearn import (  # every converter enters itself into the table
     shaping,  # noqa: F401
     skops,
     splines,  # noqa: F401
+    wrapped,
 )
 from modelhub_sklearn.estimator import Estimator
 from modelhub_sklearn.live import snapshot
@@ -119,6 +120,10 @@ def _names(e: Estimator, given: Sequence[str] | None) -> tuple[list[str], bool]:
             raise UsageError(f"{len(given)} feature names for {count} features")
         return [str(name) for name in given], False
     source = next((s for s in _front(e) if s.has("feature_names_in_")), None)
+    inside = next((s for s in _front(e) if s.name in wrapped.NAMES), None)
+    if source is None and inside is not None:
+        found = [feature.name for feature in wrapped.interface(inside).inputs[0].features]
+        return found, any(found == [f"{word}{i}" for i in range(count)] for word in ("f", "Column_"))
     if source is not None:
         names = np.asarray(source.get("feature_names_in_")).tolist()
         if len(names) != count or not all(isinstance(name, str) for name in names):
@@ -155,6 +160,8 @@ def _first(e: Estimator, key: str) -> Estimator | None:
 def _features(e: Estimator) -> int:
     """How many columns a row has."""
     for source in _front(e):
+        if source.name in wrapped.NAMES:
+            return len(wrapped.interface(source).inputs[0].features)
         for key in ("n_features_in_", "n_features_"):
             if source.has(key):
                 count = source.whole(key)

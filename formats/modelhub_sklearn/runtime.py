@@ -1,4 +1,4 @@
-"""scikit-learn as the reference engine, in float64.
+"""scikit-learn as the reference engine, in float64; in float32 where XGBoost computes a part of the model.
 
 A `.skops` file is read and checked by our own reader first, and then built by skops with nothing trusted beyond the
 classes that a model of our table needs: trees whose nodes are sound cannot lead scikit-learn out of its memory.
@@ -19,6 +19,7 @@ from modelhub.protocols import ReadOptions
 from modelhub_sklearn import reader
 from modelhub_sklearn.pickles import unpickled
 from modelhub_sklearn.table import known, method_of
+from modelhub_sklearn.wrapped import SINGLE, check_engine
 
 if TYPE_CHECKING:
     from modelhub.graph.interface import Interface
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 TRUSTED = {
+    "collections.OrderedDict",
     "functools.partial",
     "numpy.dtype",
     "scipy._lib.array_api_compat.numpy._aliases.asarray",
@@ -59,13 +61,16 @@ def load(path: Path, interface: Interface, precision: str, options: ReadOptions)
     """The estimator in `path`. Raises `Inconclusive` where scikit-learn cannot load it."""
     import sklearn
 
-    if precision != "float64":
-        raise Inconclusive(f"scikit-learn computes in float64, not in {precision}")
     data = reader.load(path, options)
+    single = sorted({inside.short for inside in data.walk() if inside.name in SINGLE})
+    if precision != ("float32" if single else "float64"):
+        why = f"{single[0]} inside computes in float32" if single else "scikit-learn computes in float64"
+        raise Inconclusive(f"{why}, not in {precision}")
     reader.graph(data)  # finds every index in range
+    check_engine(data)
     method = method_of(data)
     estimator = _built(path) if head(path).startswith(b"PK\x03\x04") else unpickled(path)
-    return _Engine(estimator, interface, method, version=sklearn.__version__)
+    return _Engine(estimator, interface, method, sklearn.__version__, precision)
 
 
 def _built(path: Path) -> Any:
@@ -95,11 +100,11 @@ class _Engine:
     interface: Interface
     method: str
     version: str
+    precision: str
     name: str = "scikit-learn"
-    precision: str = "float64"
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        x = self.interface.prepare(arrays, self.precision)[self.interface.inputs[0].tensor]
+        x = self.interface.prepare(arrays, "float64")[self.interface.inputs[0].tensor]
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")  # names it was fitted with, divisions by zero
@@ -110,6 +115,6 @@ class _Engine:
             y = np.asarray(y)[:, np.newaxis] == np.asarray(self.estimator.classes_)
         parts = y if isinstance(y, list) else [y.toarray() if hasattr(y, "toarray") else y]
         return {
-            output.tensor: np.asarray(part, np.float64).reshape(len(x), -1)
+            output.tensor: np.asarray(part, self.precision).reshape(len(x), -1)
             for output, part in zip(self.interface.outputs, parts, strict=True)
         }

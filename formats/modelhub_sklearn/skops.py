@@ -105,10 +105,11 @@ class _Reader:
         """JsonNode: a text of JSON; NaN and infinity are values here, `SimpleImputer` has them."""
         text = self.field(node, "content", str)
         try:
-            value = json.loads(text) if len(text) <= TEXT else None
+            short = len(text) <= TEXT or text.startswith('"')  # the trees of LightGBM are one text
+            value = json.loads(text) if short else None
         except (ValueError, RecursionError):
             raise self.fail(f"schema.json: {safe_text(text)!r} is not JSON") from None
-        if isinstance(value, list | dict) or len(text) > TEXT:
+        if isinstance(value, list | dict) or not short:
             raise self.fail("schema.json: a JsonNode that is no scalar")
         return value
 
@@ -133,6 +134,10 @@ class _Reader:
 
     def tupled(self, node: dict[str, Any], depth: int) -> tuple[Any, ...]:
         return tuple(self.sequence(node, depth))
+
+    def bytes(self, node: dict[str, Any], _: int) -> bytes:
+        """BytesNode, BytearrayNode: a member of the archive."""
+        return self.archive.read(self.field(node, "file", str))
 
     def named(self, node: dict[str, Any], _: int) -> Name:
         return Name(self.name(node))
@@ -236,6 +241,8 @@ def _dtype(descr: bytes) -> np.dtype[Any]:
 
 
 _LOADERS: dict[str, Callable[[_Reader, dict[str, Any], int], Any]] = {
+    "BytearrayNode": _Reader.bytes,
+    "BytesNode": _Reader.bytes,
     "JsonNode": _Reader.scalar,
     "DictNode": _Reader.mapping,
     "ListNode": _Reader.sequence,
@@ -249,8 +256,6 @@ _LOADERS: dict[str, Callable[[_Reader, dict[str, Any], int], Any]] = {
     # what a converter never looks into: a name is all that is kept
     **dict.fromkeys(
         (
-            "BytearrayNode",
-            "BytesNode",
             "ConstructorFromReduceNode",
             "DefaultDictNode",
             "FunctionNode",

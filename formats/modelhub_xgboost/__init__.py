@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelhub.files import head
 
@@ -42,6 +42,15 @@ class Importer:
 
         return read(path)
 
+    def booster(self, state: Mapping[str, Any], where: str, *, estimator: bool) -> ir.Model:
+        """A pickled Booster as a common graph, for whoever meets one inside of something else.
+
+        See `modelhub_xgboost.pickled.booster`.
+        """
+        from modelhub_xgboost.pickled import booster
+
+        return booster(state, where, estimator=estimator)
+
 
 def old_binary(start: bytes) -> bool:
     """Whether a file starts like the old binary: 136 bytes of numbers, then the length and name of the objective."""
@@ -66,3 +75,10 @@ class Runtime:
         from modelhub_xgboost.runtime import load
 
         return load(path, interface, precision)
+
+    def accepts(self, state: Mapping[str, Any], where: str) -> None:
+        """Raise `Inconclusive` for a pickled Booster of a newer XGBoost than the one installed here."""
+        from modelhub_xgboost.pickled import learner
+        from modelhub_xgboost.runtime import check_version
+
+        check_version(learner(state, where), where)

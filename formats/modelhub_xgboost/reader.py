@@ -19,13 +19,16 @@ from modelhub_xgboost.model import Model
 from modelhub_xgboost.objectives import Objective, objective
 from modelhub_xgboost.ubjson import parse as parse_ubjson
 
-__all__ = ["load", "objective_of", "read"]
+__all__ = ["graph", "load", "objective_of", "read"]
 
 
 def read(path: Path) -> ir.Model:
     """The model in `path` as a common graph: one input, one output, what `Booster.predict` gives."""
-    model = load(path)
-    where = str(path)
+    return graph(load(path), str(path))
+
+
+def graph(model: Model, where: str) -> ir.Model:
+    """The common graph of a model; `where` names its file in errors."""
     if not 1 <= model.features <= 1 << 20 or model.outputs > 1 << 16:
         raise UnreadableFile(f"{where}: a model of {model.features} features and {model.outputs} outputs")
     goal = objective_of(model, where)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from modelhub.graph.interface import Interface
     from modelhub.protocols import Arrays, Engine
 
-__all__ = ["load"]
+__all__ = ["check_version", "load"]
 
 
 def load(path: Path, interface: Interface, precision: str) -> Engine:
@@ -27,13 +27,7 @@ def load(path: Path, interface: Interface, precision: str) -> Engine:
     if precision != "float32":
         raise Inconclusive(f"XGBoost computes in float32 only, not in {precision}")
     model = reader.load(path)
-    here = tuple(int(part) for part in xgboost.__version__.split(".")[:2])
-    if model.version[:2] > here:
-        # it may load the file and leave out what it does not know: 3.2 forgets the dart weights of 3.4
-        written = ".".join(map(str, model.version))
-        raise Inconclusive(
-            f"{path} was written by XGBoost {written}, here is {xgboost.__version__}: install a newer one"
-        )
+    check_version(model, str(path))
     booster = xgboost.Booster()
     try:
         booster.load_model(path)
@@ -42,6 +36,21 @@ def load(path: Path, interface: Interface, precision: str) -> Engine:
         text = safe_text(str(error).splitlines()[0] if str(error) else error, 160)
         raise Inconclusive(f"XGBoost {xgboost.__version__} cannot load {path}: {text}") from None
     return _Engine(booster, interface, _rounds(model), version=xgboost.__version__)
+
+
+def check_version(model: Model, where: str) -> None:
+    """Raise `Inconclusive` for a model of a newer XGBoost than the one installed here.
+
+    It may load the model and leave out what it does not know: 3.2 forgets the dart weights of 3.4.
+    """
+    import xgboost
+
+    here = tuple(int(part) for part in xgboost.__version__.split(".")[:2])
+    if model.version[:2] > here:
+        written = ".".join(map(str, model.version))
+        raise Inconclusive(
+            f"{where} was written by XGBoost {written}, here is {xgboost.__version__}: install a newer one"
+        )
 
 
 def _rounds(model: Model) -> tuple[int, int]:
