@@ -37,14 +37,16 @@ def load(path: Path) -> tuple[Any, Lines]:
     try:
         text = read_bytes(path, LIMIT).decode("utf-8-sig")
         loader = yaml.SafeLoader(text)
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 raise UnreadableFile(f"{path}, line {_line(event)}: anchors (& and *) are not taken; write it out")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEPTH:
+                raise UnreadableFile(f"{path}, line {_line(event)}: nested too deeply")
         node = loader.get_single_node()
     except UnicodeDecodeError as error:
         raise UnreadableFile(f"{path}: not UTF-8 text (byte {error.start})") from None
-    except RecursionError:
-        raise UnreadableFile(f"{path}: nested too deeply") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = "" if mark is None else f", line {mark.line + 1}"
@@ -59,8 +61,6 @@ def load(path: Path) -> tuple[Any, Lines]:
 
 def _value(node: yaml.Node, at: tuple[str | int, ...], lines: Lines, loader: yaml.SafeLoader, path: Path) -> Any:
     lines.setdefault(at, _line(node))
-    if len(at) > DEPTH:
-        raise UnreadableFile(f"{path}, line {_line(node)}: nested too deeply")
     if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
         found: dict[str, Any] = {}
         for key_node, value in node.value:

@@ -1,0 +1,175 @@
+"""`modelhub check --config`: outcomes, waivers and exit codes as a CI job meets them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from ci_models import config, write_models
+
+WAIVER = "waivers:\n  - {{pair: {}, finding: {}, reason: agreed, owner: ada, expires: {}}}"
+FUTURE, PAST = "2999-12-31", "2001-01-01"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_models(folder)
+    return folder
+
+
+@pytest.fixture
+def checked(models: Path, modelhub):
+    """Run `modelhub check --config` on a text with these arguments; returns the finished process."""
+
+    def run(text: str, *args: object):
+        (models / "modelhub.yaml").write_text(text)
+        return modelhub("check", "--config", models / "modelhub.yaml", *args)
+
+    return run
+
+
+def pairs(done) -> dict[str, dict]:
+    return {pair["name"]: pair for pair in json.loads(done.stdout)["pairs"]}
+
+
+def test_green_writes_every_report_and_the_same_digest_twice(checked, tmp_path: Path) -> None:
+    files = ("--report-dir", "out", "--junit", "out.xml", "--summary", "out.md", "--html", "out.html")
+    one = checked(config("bdt"), "--json", *files)
+    assert one.returncode == 0, one.stderr
+    assert "[1/1] bdt: " in one.stderr
+    stored = json.loads((tmp_path / "out" / "bdt.json").read_text())
+    assert pairs(one)["bdt"]["digest"] == stored["digest"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bdt.json", "index.html"]
+    for name in ("out.xml", "out.md", "out.html"):
+        assert "bdt" in (tmp_path / name).read_text()
+    two = checked(config("bdt"), "--json")
+    assert pairs(two)["bdt"]["digest"] == stored["digest"]
+
+
+def test_one_red_pair_makes_the_run_red_and_stops_no_other(checked) -> None:
+    done = checked(config("wrong", "bdt"), "--json")
+    assert done.returncode == 1, done.stderr
+    assert [pair["exit_code"] for pair in pairs(done).values()] == [1, 0]
+    assert {f["leg"] for f in pairs(done)["wrong"]["findings"]} == {"source-target", "graph-target"}
+
+
+def test_the_table_tells_verdicts_and_findings(checked) -> None:
+    done = checked(config("wrong", "bdt"))
+    assert re.search(r"^wrong +different", done.stderr, re.MULTILINE), done.stderr
+    assert re.search(r"^bdt +(identical|equivalent)", done.stderr, re.MULTILINE)
+    assert "different, source-target:" in done.stderr
+
+
+def test_a_waiver_passes_what_it_names_and_every_report_tells(checked, tmp_path: Path) -> None:
+    text = config("wrong", more=WAIVER.format("wrong", "different", FUTURE))
+    done = checked(text, "--report-dir", "out", "--junit", "out.xml", "--summary", "out.md")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^wrong +waived", done.stderr, re.MULTILINE)
+    stored = json.loads((tmp_path / "out" / "wrong.json").read_text())
+    assert stored["verdict"] == "different"  # a waiver changes no verdict
+    assert stored["waivers"] == [{"finding": "different", "reason": "agreed", "owner": "ada", "expires": FUTURE}]
+    for name in ("out.xml", "out.md", "out/index.html"):
+        told = (tmp_path / name).read_text()
+        assert all(word in told for word in ("agreed", "ada", FUTURE)), name
+
+
+@pytest.mark.parametrize(
+    ("waiver", "told"),
+    [
+        (WAIVER.format("wrong", "different", PAST), "has expired"),
+        (WAIVER.format("wrong", "suspect", FUTURE), "covers nothing"),
+        (WAIVER.format("wrong", "different", FUTURE).replace("reason", "leg: source-graph, reason"), "covers nothing"),
+        (WAIVER.format("wrong", "different", FUTURE).replace("reason", "leg: source-target, reason"), "waived until"),
+        (WAIVER.format("wrong", "different", FUTURE).replace("reason", "probe: nothing, reason"), "covers nothing"),
+    ],
+)
+def test_a_waiver_that_does_not_hold_leaves_it_red(checked, waiver: str, told: str) -> None:
+    done = checked(config("wrong", more=waiver))
+    assert done.returncode == 1
+    assert told in done.stderr
+
+
+def test_what_cannot_be_read_is_an_outcome_like_another(checked, models: Path, tmp_path: Path) -> None:
+    (models / "broken.onnx").write_bytes(b"no onnx")
+    text = config("bdt") + "  - {name: broken, source: bdt.xml, target: broken.onnx}\n"
+    text += "  - {name: missing, source: nowhere.xml, target: bdt.onnx}\n"
+    done = checked(text, "--json", "--junit", "out.xml")
+    found = pairs(done)
+    assert [found[name]["status"] for name in ("bdt", "broken", "missing")] == [
+        found["bdt"]["verdict"],
+        "error",
+        "error",
+    ]
+    assert found["missing"]["exit_code"] == 5
+    assert done.returncode == found["broken"]["exit_code"] in (3, 5)
+    assert "nowhere.xml" in (tmp_path / "out.xml").read_text()
+
+
+def test_different_outweighs_errors(checked) -> None:
+    text = config("wrong") + "  - {name: missing, source: nowhere.xml, target: bdt.onnx}\n"
+    assert checked(text).returncode == 1
+
+
+def test_a_floor_not_reached_is_inconclusive_and_can_be_waived(checked) -> None:
+    text = config("bdt", more="floors: {tree leaves: 1.0}")
+    done = checked(text)
+    assert done.returncode == 6, done.stderr
+    assert "tree leaves" in done.stderr
+    waiver = WAIVER.format("bdt", "inconclusive", FUTURE).replace("reason", "leg: coverage, reason")
+    assert checked(f"{text}{waiver}\n").returncode == 0
+
+
+def test_a_floor_of_nothing_known_is_refused(checked) -> None:
+    done = checked(config("bdt", more="floors: {tree leafs: 1.0}"))
+    assert done.returncode == 2
+    assert "tree leafs" in done.stderr
+
+
+def test_a_bad_configuration_is_a_refusal_with_its_line(checked) -> None:
+    done = checked(config("bdt").replace("source:", "sauce:"))
+    assert done.returncode == 2
+    assert "line 3: unknown key 'sauce'; did you mean 'source'?" in done.stderr
+
+
+@pytest.mark.parametrize("args", [["a", "b"], ["--seed", "3"], ["--report", "x"], ["--from", "tmva"], ["--trust"]])
+def test_the_configuration_says_all(checked, args: list[str]) -> None:
+    done = checked(config("bdt"), *args)
+    assert done.returncode == 2
+    assert "--config" in done.stderr
+
+
+def test_two_files_or_a_configuration(modelhub) -> None:
+    assert modelhub("check").returncode == 2
+    assert modelhub("check", "only-one").returncode == 2
+
+
+def test_two_files_write_the_same_kinds_of_report(models: Path, modelhub, tmp_path: Path) -> None:
+    files = ("--report-dir", "out", "--junit", "out.xml", "--summary", "out.md", "--html", "out.html")
+    done = modelhub("check", models / "bdt.xml", models / "wrong.onnx", *files)
+    assert done.returncode == 1, done.stderr
+    assert "<failure" in (tmp_path / "out.xml").read_text()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["index.html", "report.json"]
+
+    again = modelhub(
+        "report", tmp_path / "out" / "report.json", "--html", "b.html", "--junit", "b.xml", "--summary", "b.md"
+    )
+    assert again.returncode == 0, again.stderr
+    for one, two in (("out.html", "b.html"), ("out.xml", "b.xml"), ("out.md", "b.md")):
+        assert (tmp_path / one).read_text() == (tmp_path / two).read_text()
+
+
+def test_rendering_needs_a_report_and_a_place(modelhub, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text("{}")
+    assert modelhub("report", "report.json").returncode == 2
+    done = modelhub("report", "report.json", "--html", "x.html")
+    assert done.returncode == 5
+    assert not (tmp_path / "x.html").exists()
+
+
+def test_a_summary_goes_where_nothing_can_be_replaced(models: Path, modelhub) -> None:
+    done = modelhub("check", models / "bdt.xml", models / "bdt.onnx", "--summary", "/dev/stdout")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("## modelhub check")
