@@ -38,11 +38,13 @@ class ReadOptions:
     trust:   the user vouches for the file: code inside it may run. Never set by default.
     tie:     where a value that equals a cut goes, for formats whose engine changed its mind: TMVA knows "reader",
              "training", ">=" and ">"; None is what the engine does today.
+    task:    what the model is asked for, for formats whose files leave that to the code that calls them: MVAUtils.
     """
 
     weights: Path | None = None
     trust: bool = False
     tie: str | None = None
+    task: str | None = None
 
 
 @dataclass(frozen=True)

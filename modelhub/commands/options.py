@@ -38,13 +38,15 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
         weights: Path | None,
         trust: bool,
         tie: str | None,
+        task: str | None,
         **others: Any,
     ) -> None:
-        options = ReadOptions(weights=weights, trust=trust, tie=tie)
+        options = ReadOptions(weights=weights, trust=trust, tie=tie, task=task)
         command(*args, reading=Reading(source_format, interface, options), **others)
 
     with_options: Callable[..., None] = gathered
     for option in (
+        click.option("--task", help="[TREE:]ANSWER of an MVAUtils file, where it leaves that open to its caller."),
         click.option("--tie", help="Where a value equal to a cut goes, for TMVA: reader (default), training, >= or >."),
         click.option("--trust", is_flag=True, help="The file may run code: you vouch for where it comes from."),
         click.option("--weights", type=PATH, help="Second file of formats that come in two (Keras JSON + HDF5)."),
