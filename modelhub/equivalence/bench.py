@@ -74,7 +74,7 @@ class Pair:
 class Bench:
     """Sides in their engines. `settle` it with one ordinary batch before the first `run`."""
 
-    def __init__(self, sides: list[Side], shaken: Bound | None) -> None:
+    def __init__(self, sides: list[Side], shaken: Bound | None = None) -> None:
         self.sides = sides
         self._shaken = shaken
         self.pairs: list[Pair] = []

@@ -84,8 +84,8 @@ def check(
         job = Job((source, source_format, options), (target, target_format, target.name), record, data, seed)
         stream(report, job, scheduler=scheduler, progress=progress)
         report.coverage = report.reach.told({})
-        if not report.parameters:
-            report.parameters = _parameters(report, model, target, target_format)
+    if not report.parameters:  # a change too small for any probe shows nowhere else
+        _compare_parameters(report, model, target, target_format)
     return report
 
 
@@ -122,15 +122,15 @@ def check_written(
         for probe in progress(every):
             report.take(stand.run(probe))
         report.coverage = report.reach.told({})
-    report.parameters = _parameters(report, model, target[0], target_format)
+    if any(leg.verdict in ("different", "suspect") for leg in report.legs):
+        _compare_parameters(report, model, target[0], target_format)
     return report
 
 
-def _parameters(report: Report, model: ir.Model, target: Path, target_format: str) -> list[str]:
-    """Where a target that differs holds other numbers."""
-    if any(leg.verdict in ("different", "suspect") for leg in report.legs):
-        return parameter_differences(model, target, target_format)
-    return []
+def _compare_parameters(report: Report, model: ir.Model, target: Path, target_format: str) -> None:
+    """Note where the target holds other numbers than writing the model anew gives."""
+    places = parameter_differences(model, target, target_format)
+    report.parameters, report.altered = list(places.lines), not places.rounded
 
 
 def _knows_masks(target_format: str) -> bool:

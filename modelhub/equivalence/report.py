@@ -122,6 +122,8 @@ class Report:
     """Differences of the interface records: a name, a scale, a label."""
     parameters: list[str] = field(default_factory=list)
     """Where source and target hold different numbers."""
+    altered: bool = False
+    """Whether rounding cannot explain these: then the target was made from other numbers."""
     skipped: list[str] = field(default_factory=list)
     """Probes the source itself refuses, with its reason."""
     coverage: list[Coverage] = field(default_factory=list)
@@ -154,7 +156,8 @@ class Report:
     def verdict(self) -> str:
         """Different if any leg or record differs, else inconclusive if a leg or coverage is missing, else the legs'.
 
-        A difference of parameters alone is no verdict: two files may hold one function in different numbers.
+        A difference of parameters alone is suspect: two files may hold one function in different numbers, but a change
+        too small for any probe shows nowhere else.
         """
         verdicts = [leg.verdict for leg in self.legs]
         if self.record or "different" in verdicts:
@@ -162,6 +165,8 @@ class Report:
         ran = any(p.role == "source" and p.engines for p in self.parties)
         if not verdicts or "inconclusive" in verdicts or not ran or any(c.low for c in self.coverage):
             return "inconclusive"
+        if self.altered:
+            return "suspect"
         return next(v for v in ("suspect", "equivalent", "identical") if v in verdicts)
 
     @property

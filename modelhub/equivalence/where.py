@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from modelhub import plugins
 from modelhub.conversion import read
+from modelhub.equivalence.compare import ROUNDOFF
 from modelhub.errors import ModelhubError, Notice
 from modelhub.graph.interface import Interface
 from modelhub.protocols import WriteOptions
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from numpy.typing import NDArray
 
-__all__ = ["parameter_differences", "record_differences"]
+__all__ = ["Places", "parameter_differences", "record_differences", "written_anew"]
+
+ROUNDED = 4 * ROUNDOFF["float32"]
+"""A relative difference up to which one number may be the other, rounded on another way."""
 
 SHOWN = 10
 """How many places are told before the rest is counted."""
@@ -63,44 +68,97 @@ def _unequal(what: str, a: list[str], b: list[str]) -> list[str]:
     ]
 
 
-def parameter_differences(model: ir.Model, target: Path, target_format: str) -> list[str]:
+@dataclass(frozen=True)
+class Places:
+    """Where two files hold different numbers: one line each, the largest relative difference first."""
+
+    lines: tuple[str, ...] = ()
+    largest: float = 0.0
+
+    @property
+    def rounded(self) -> bool:
+        """Whether rounding the numbers to float32 explains all of it."""
+        return self.largest <= ROUNDED
+
+
+def parameter_differences(model: ir.Model, target: Path, target_format: str) -> Places:
     """Which numbers in `target` are not those that writing `model` anew gives, by their place in the target.
 
-    The graph is written once more in every form the format has, and what has the target's layout is compared with it
-    tensor by tensor. Empty when the layouts do not match: then there is nothing to compare one by one.
+    What has the target's layout is compared with it tensor by tensor (`written_anew`). Empty when the layouts do not
+    match: then there is nothing to compare one by one.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)
+        theirs = read(target, format=target_format)
+    again = written_anew(model, theirs, target_format)
+    if again is None or _layout(again) != _layout(theirs):
+        return []
+    return _places(_tensors(again), _tensors(theirs))
+
+
+def written_anew(model: ir.Model, theirs: ir.Model, target_format: str) -> ir.Model | None:
+    """`model` written in the target's format and read back: in the form whose layout has most in common with `theirs`.
+
+    None where nothing can be written, or where no form has half of the tensors.
+    """
+    if target_format not in plugins.names(plugins.EXPORTERS):
+        return None
     exporter = plugins.exporter(target_format)
-    forms: tuple[str | None, ...] = tuple(exporter.forms) or (None,)
+    forms: tuple[str | None, ...] = (None, *exporter.forms)
+    double = any(value.dtype == value.dtype.DOUBLE for value in theirs.graph.outputs if value.dtype is not None)
+    precision = "float64" if double else "float32"
+    wanted = set(_layout(theirs).items())
+    best, most = None, len(wanted) / 2
     with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="modelhub-") as folder:
         warnings.simplefilter("ignore", Notice)
-        theirs = _tensors(read(target, format=target_format))
         for form in forms:
-            again = Path(folder) / f"again{exporter.suffix}"
+            file = Path(folder) / f"again{exporter.suffix}"
             try:
-                exporter.write(model.clone(), again, WriteOptions(form=form))
-                ours = _tensors(read(again, format=target_format))
+                exporter.write(model.clone(), file, WriteOptions(form=form, precision=precision))
+                again = read(file, format=target_format)
             except ModelhubError:
                 continue
-            if {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}:
-                return _places(ours, theirs)
-    return []
+            common = len(wanted & set(_layout(again).items()))
+            if common > most or (best is None and common >= most):
+                best, most = again, common
+    return best
+
+
+def _layout(model: ir.Model) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in _tensors(model).items()}
 
 
 def _tensors(model: ir.Model) -> dict[str, NDArray[Any]]:
+    """Every number the file holds, by name: constants, and what trees keep in attributes."""
     values = model.graph.initializers.values()
-    return {v.name or "": v.const_value.numpy() for v in values if v.const_value is not None}
+    found = {v.name or "": v.const_value.numpy() for v in values if v.const_value is not None}
+    for index, node in enumerate(model.graph):
+        if node.domain == "ai.onnx.ml":
+            for name, attribute in node.attributes.items():
+                array = _array(attribute)
+                if array is not None:
+                    found[f"{node.name or f'{node.op_type} {index}'}.{name}"] = array
+    return found
 
 
-def _places(ours: dict[str, NDArray[Any]], theirs: dict[str, NDArray[Any]]) -> list[str]:
-    """One line per number that differs, the largest relative difference first."""
+def _array(attribute: ir.Attr) -> NDArray[Any] | None:
+    """The numbers of an attribute, if that is what it holds."""
+    kind = attribute.type.name
+    if kind == "TENSOR":
+        return np.asarray(attribute.as_tensor().numpy())
+    return np.asarray(attribute.value) if kind in ("FLOATS", "INTS") else None
+
+
+def _places(ours: dict[str, NDArray[Any]], theirs: dict[str, NDArray[Any]]) -> Places:
     found: list[tuple[float, str]] = []
     for name, a in ours.items():
         b = theirs[name]
         for index in np.argwhere((a != b) & ~(np.isnan(a) & np.isnan(b)) if a.dtype.kind == "f" else a != b):
             x, y = a[tuple(index)], b[tuple(index)]
-            relative = float(abs(x - y) / max(abs(float(x)), abs(float(y)), 5e-324))
+            relative = abs(float(x) - float(y)) / max(abs(float(x)), abs(float(y)), 5e-324)
             place = "".join(f"[{i}]" for i in index)
             found.append((relative, f"{name}{place}: {x} from the source, {y} in the target (relative {relative:.1e})"))
     found.sort(key=lambda item: -item[0])
     lines = [text for _, text in found[:SHOWN]]
-    return lines if len(found) <= SHOWN else [*lines, f"and {len(found) - SHOWN} more"]
+    more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+    return Places((*lines, *more), found[0][0] if found else 0.0)

@@ -143,3 +143,14 @@ def test_command_line(net: Path, modelhub, tmp_path: Path) -> None:
     assert bad.stdout == ""
     assert "dense_2/weight[" in bad.stderr
     assert "Traceback" not in bad.stderr
+
+
+def test_a_change_too_small_for_probes_is_suspect(net: Path) -> None:
+    """A weight of one part in a million is within rounding in float32, but the files hold other numbers."""
+    report = modelhub.check(net, changed(net, "dense_1/weight", 1e-6))
+    assert {leg.verdict for leg in report.legs} <= {"identical", "equivalent"}
+    assert report.verdict == "suspect"
+    assert report.parameters[0].startswith("dense_1/weight[")
+    rounded = modelhub.check(net, changed(net, "dense_1/weight", 1.2e-7))
+    assert rounded.verdict == "equivalent"
+    assert len(rounded.parameters) == 1
