@@ -2,8 +2,8 @@
 
 The common graph keeps a forest in float64, so that nothing is lost on the way to any writer::
 
-    x ──► (rounding, zeros missing) ──► Cast ──► TreeEnsemble ──► Add(base) ──► link ──► Cast ──► y
-                        in float32        └────────── in float64 ──────────────┘
+    x ──► Cast ──► (rounding, zeros missing) ──► TreeEnsemble ──► Add(base) ──► link ──► Cast ──► y
+            └──────────────────────────── in float64 ─────────────────────────────┘
 
 `forest_forms` makes the written forms of it and reads it back. In float64 the node decides for *every* double as the
 source does, also where that rounds a row to float32 first: the threshold stands on the boundary at which the rounding
@@ -35,6 +35,9 @@ __all__ = ["apply_link", "boundaries", "margins", "narrowed", "to_graph", "tree_
 
 LARGEST_CATEGORY = 1 << 24
 
+NO_CATEGORY = -2.0 * LARGEST_CATEGORY
+"""A whole number that is in no set."""
+
 DEEPEST = 4096
 """Splits below each other. onnxruntime 1.32 walks a tree by recursion as it loads it, and at some depth between 10 000
 and 20 000 runs out of stack, which ends the whole process."""
@@ -55,17 +58,19 @@ def to_graph(forest: Forest, interface: Interface) -> ir.Model:
 
 
 def margins(b: Builder, forest: Forest, x: ir.Value) -> ir.Value:
-    """Margins [N, outputs] in float64 of rows `x` [N, features] in float32."""
+    """Margins [N, outputs] in float64 of rows `x` [N, features] in float32 or float64."""
+    row = b.op("Cast", x, to=ir.DataType.DOUBLE.value)
+    x = _prepared(b, forest, row)
     if forest.linear is not None:
-        total = _linear(b, forest, x)
+        total = _linear(b, forest, row, x)
     elif forest.values.shape[1] == 1:
-        total = _ensemble(b, forest, _prepared(b, forest, x))
+        total = _ensemble(b, forest, x)
     elif (whole := _shared(forest)) is not None:
-        total = _complement(b, forest, whole, _prepared(b, forest, x))
+        total = _complement(b, forest, whole, x)
     elif (np.count_nonzero(forest.values, axis=1) <= 1).all():
-        total = _pure(b, forest, _prepared(b, forest, x))
+        total = _pure(b, forest, x)
     else:
-        total = _table(b, forest, _prepared(b, forest, x))
+        total = _table(b, forest, x)
     if not forest.base.any():
         return total
     return b.op("Add", total, b.constant(forest.base, "base"))
@@ -277,8 +282,7 @@ def _pure(b: Builder, forest: Forest, x: ir.Value) -> ir.Value:
 
 
 def _node(b: Builder, attributes: dict[str, Any], targets: int, x: ir.Value) -> ir.Value:
-    wide = b.op("Cast", x, to=ir.DataType.DOUBLE.value)
-    return b.op("TreeEnsemble", wide, domain="ai.onnx.ml", n_targets=targets, **attributes)
+    return b.op("TreeEnsemble", x, domain="ai.onnx.ml", n_targets=targets, **attributes)
 
 
 def _table(b: Builder, forest: Forest, x: ir.Value) -> ir.Value:
@@ -303,12 +307,11 @@ def _table(b: Builder, forest: Forest, x: ir.Value) -> ir.Value:
     return b.op("ReduceSum", value, b.ints(1), keepdims=0)
 
 
-def _linear(b: Builder, forest: Forest, x: ir.Value) -> ir.Value:
+def _linear(b: Builder, forest: Forest, row: ir.Value, x: ir.Value) -> ir.Value:
     """Sums [N, outputs] float64 of linear leaves: the trees choose constant and slopes, the row is multiplied in."""
     vectors, columns = as_vectors(forest)
-    chosen = _table(b, vectors, _prepared(b, forest, x))
+    chosen = _table(b, vectors, x)
     chosen = b.op("Reshape", chosen, b.ints(-1, forest.outputs, 1 + len(columns)))
-    row = b.op("Cast", x, to=ir.DataType.DOUBLE.value)
     row = b.op("Gather", row, b.constant(columns, "columns"), axis=1)
     zero, one = (b.constant(np.array(number, np.float64), name) for number, name in ((0, "zero"), (1, "one")))
     row = b.op("Where", b.op("IsNaN", row), zero, row)
@@ -318,18 +321,38 @@ def _linear(b: Builder, forest: Forest, x: ir.Value) -> ir.Value:
 
 
 def _prepared(b: Builder, forest: Forest, x: ir.Value) -> ir.Value:
-    """The row as the nodes see it; `forest_eval.prepared` in operators."""
+    """The row `x` (float64) as the nodes see it; `forest_eval.prepared` in operators."""
     if forest.rounding is not None:
         for kind in (Rounding.TRUNCATE, Rounding.FLOOR):
             columns = forest.rounding == kind
             if columns.any():
                 whole = b.op("Floor", x)
                 if kind == Rounding.TRUNCATE:
-                    below = b.op("Less", x, b.constant(np.array(0, np.float32), "zero"))
+                    below = b.op("Less", x, b.constant(np.array(0.0), "zero"))
                     whole = b.op("Where", below, b.op("Ceil", x), whole)
                 x = b.op("Where", b.constant(columns, "categories"), whole, x)
     if forest.zero_missing is not None and forest.zero_missing.any():
-        small = b.op("LessOrEqual", b.op("Abs", x), b.constant(np.array(ZERO, np.float32), "smallest"))
+        small = b.op("LessOrEqual", b.op("Abs", x), b.constant(np.array(ZERO), "smallest"))
         small = b.op("And", small, b.constant(forest.zero_missing, "zero_is_missing"))
-        x = b.op("Where", small, b.constant(np.array(np.nan, np.float32), "nan"), x)
+        x = b.op("Where", small, b.constant(np.array(np.nan), "nan"), x)
+    exact = _unrounded_categories(forest)
+    if exact.any():
+        broken = b.op("And", b.op("Less", b.op("Floor", x), x), b.constant(exact, "exact_categories"))
+        x = b.op("Where", broken, b.constant(np.array(NO_CATEGORY), "no_category"), x)
     return x
+
+
+def _unrounded_categories(forest: Forest) -> NDArray[np.bool_]:
+    """[features] which are asked for categories and hold them unrounded.
+
+    There 2.7 is in no set, while onnxruntime 1.32 takes it for 2 in most sets (those it keeps as bits or as a chain).
+    """
+    member = forest.splits & (forest.compare == Compare.MEMBER)
+    columns = np.isin(np.arange(forest.features), forest.feature[member])
+    if forest.rounding is not None:
+        columns &= forest.rounding == Rounding.NONE
+    numeric = forest.splits & ~member & columns[forest.feature]
+    if numeric.any():
+        name = int(forest.feature[np.argmax(numeric)])
+        raise Unsupported(f"column {name} is asked both for unrounded categories and for thresholds")
+    return columns
