@@ -92,7 +92,7 @@ def parameter_differences(model: ir.Model, target: Path, target_format: str) -> 
         theirs = read(target, format=target_format)
     again = written_anew(model, theirs, target_format)
     if again is None or _layout(again) != _layout(theirs):
-        return []
+        return Places()
     return _places(_tensors(again), _tensors(theirs))
 
 
