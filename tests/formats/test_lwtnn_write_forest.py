@@ -196,7 +196,7 @@ def refused(forest: Forest, path: Path) -> str:
 def test_what_layers_cannot_say_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     sets = Sets.of(np.array([1, 0, 0]), np.array([4.0]))
-    assert "sets of categories" in refused(chain(Compare.MEMBER, [0.0], [False], sets), path)
+    assert "chooses between values" in refused(chain(Compare.MEMBER, [0.0], [False], sets), path)  # in front of them
     assert "equality" in refused(chain(Compare.EQ, [2.0], [False]), path)
     both_ways = chain(Compare.LE, [1.0, 0.0], [False, True])
     assert "routes missing values (column 0) as no number goes" in refused(both_ways, path)
