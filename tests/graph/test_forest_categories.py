@@ -79,3 +79,5 @@ def test_a_column_with_thresholds_as_well_is_refused() -> None:
     compare[0] = Compare.LE
     with pytest.raises(Unsupported, match="column 0"):
         to_graph(replace(forest, compare=compare), interface(forest))
+    rounded = replace(forest, compare=compare, rounding=np.array([Rounding.TRUNCATE], np.uint8))
+    to_graph(rounded, interface(forest))  # where thresholds see the category as well
