@@ -15,6 +15,7 @@ from modelhub.graph.forest_classic import classic
 from modelhub.graph.forest_forms import with_table
 from modelhub.graph.precision import to_precision
 from modelhub.protocols import WriteOptions
+from modelhub_onnx.tails import keep_small_probabilities
 
 __all__ = ["FORMS", "write"]
 
@@ -47,6 +48,8 @@ def write(model: ir.Model, path: Path, options: WriteOptions) -> None:
     if old or (precision == "float32" and options.opset is None and _tables_alone(model)):
         _classic_trees(model, precision, path)
     infer_shapes(model)
+    if precision == "float32":
+        keep_small_probabilities(model)
     model.producer_name = "modelhub"
     proto = ir.to_proto(model)
     if proto.ByteSize() > LARGEST:
