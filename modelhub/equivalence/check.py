@@ -6,6 +6,7 @@ A leg that could not run makes the verdict inconclusive, never passed.
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from modelhub.data import DataSpec
 
-__all__ = ["SEED", "check", "check_written"]
+__all__ = ["SEED", "Readings", "check", "check_written", "knows_masks", "readings"]
 
 SEED = 20260101
 
@@ -50,27 +51,16 @@ def check(
 
     `scheduler` hands the events to Dask: "local:2", or the address of a cluster (`modelhub.equivalence.cluster`).
     """
-    source, target = Path(source), Path(target)
-    source_format = source_format or plugins.detect(source)
-    target_format = plugins.canonical(target_format or plugins.detect(target))
-    candidates: list[Interface | None]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Notice)
-        theirs = Interface.of(read(target, format=target_format))
-        if interface is not None:
-            candidates = [interface if isinstance(interface, Interface) else load_interface(Path(interface))]
-        elif theirs.invented or not Interface.of(plugins.importer(source_format).read(source, options)).invented:
-            candidates = [None]
-        else:
-            candidates = [theirs, theirs.unscaled()] if theirs.scaled else [theirs]
-        models = [read(source, format=source_format, interface=record, options=options) for record in candidates]
+    pair = readings(source, target, source_format, target_format, interface, options)
+    source, source_format, options = pair.source
+    target, target_format = pair.target
     reports: list[tuple[Report, Interface | None, ir.Model]] = []
-    for record, model in zip(candidates, models, strict=True):
+    for record, model in pair.models:
         report = check_written(
             model,
             source=(source, source_format, options),
             target=(target, target_format, target.name),
-            theirs=theirs,
+            theirs=Interface.of(pair.theirs),
             seed=seed,
             progress=progress,
         )
@@ -87,6 +77,50 @@ def check(
     if not report.parameters:  # a change too small for any probe shows nowhere else
         _compare_parameters(report, model, target, target_format)
     return report
+
+
+@dataclass(frozen=True, eq=False)
+class Readings:
+    """Two files read for a comparison.
+
+    source: path, format and reading options; target: path and format.
+    models: the source with every record it may be meant with, the likelier first, and that record.
+    theirs: the target.
+    """
+
+    source: tuple[Path, str, ReadOptions]
+    target: tuple[Path, str]
+    models: tuple[tuple[Interface | None, ir.Model], ...]
+    theirs: ir.Model
+
+
+def readings(
+    source: str | Path,
+    target: str | Path,
+    source_format: str | None,
+    target_format: str | None,
+    interface: str | Path | Interface | None,
+    options: ReadOptions,
+) -> Readings:
+    """Both files as graphs under common names (see `check`)."""
+    source, target = Path(source), Path(target)
+    source_format = source_format or plugins.detect(source)
+    target_format = plugins.canonical(target_format or plugins.detect(target))
+    candidates: list[Interface | None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)
+        other = read(target, format=target_format)
+        theirs = Interface.of(other)
+        if interface is not None:
+            candidates = [interface if isinstance(interface, Interface) else load_interface(Path(interface))]
+        elif theirs.invented or not Interface.of(plugins.importer(source_format).read(source, options)).invented:
+            candidates = [None]
+        else:
+            candidates = [theirs, theirs.unscaled()] if theirs.scaled else [theirs]
+        models = [read(source, format=source_format, interface=record, options=options) for record in candidates]
+    return Readings(
+        (source, source_format, options), (target, target_format), tuple(zip(candidates, models, strict=True)), other
+    )
 
 
 def check_written(
@@ -114,7 +148,7 @@ def check_written(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Notice)
             theirs = Interface.of(read(target[0], format=target_format))
-    every = list(probes(model, seed, masks=_knows_masks(target_format)))
+    every = list(probes(model, seed, masks=knows_masks(target_format)))
     with bench(model, source, target, seed) as stand:
         stand.settle(next(probe for probe in every if probe.length != 0))
         report = stand.report(seed, interface)
@@ -133,6 +167,7 @@ def _compare_parameters(report: Report, model: ir.Model, target: Path, target_fo
     report.parameters, report.altered = list(places.lines), not places.rounded
 
 
-def _knows_masks(target_format: str) -> bool:
+def knows_masks(target_format: str) -> bool:
+    """Whether files of a format can leave out masked steps of a sequence."""
     names = plugins.names(plugins.EXPORTERS)
     return target_format not in names or plugins.exporter(target_format).masks
