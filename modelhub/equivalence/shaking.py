@@ -44,7 +44,7 @@ STEP = ("Floor", "Ceil", "Round", "Sign")
 
 RELATIVE = {
     "Atan": 4.0, "Cos": 4.0, "Cosh": 4.0, "Div": 2.0, "Exp": 4.0, "Log": 4.0, "Mul": 2.0, "Pow": 6.0, "Reciprocal": 2.0,
-    "Sin": 4.0, "Sinh": 4.0, "Softmax": 6.0, "Sqrt": 1.0, "Tan": 4.0, "Tanh": 4.0, "InstanceNormalization": 8.0,
+    "Sin": 4.0, "Sinh": 4.0, "Softmax": 6.0, "Sqrt": 1.0, "Tan": 4.0, "Tanh": 8.0, "InstanceNormalization": 8.0,
     "LpNormalization": 4.0,
 }  # fmt: skip
 """Roundings of an operator, in units of its result."""

@@ -14,7 +14,7 @@ from modelhub import plugins
 from modelhub.conversion import read
 from modelhub.equivalence.compare import ROUNDOFF
 from modelhub.errors import ModelhubError, Notice
-from modelhub.graph.interface import Interface
+from modelhub.graph.interface import Input, Interface
 from modelhub.protocols import WriteOptions
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def record_differences(ours: Interface, theirs: Interface) -> list[str]:
     """What two records call differently: the variables of each input in order, the labels of each output.
 
     Offsets and scales are not compared here: they may rightly move between record and network, and a wrong
-    one shows in the numbers.
+    one shows in the numbers. A default that one of them lacks is told: NaN goes in, and comes out again.
     """
     if ours.invented or theirs.invented:
         return []
@@ -47,6 +47,7 @@ def record_differences(ours: Interface, theirs: Interface) -> list[str]:
         for a, b in zip(mine, others, strict=False):
             names = [[f.name for f in record.features] for record in (a, b)]
             found += _unequal(f"input {a.name!r}, variable", *names)
+            found += _dropped(a, b)
     for a_out in ours.outputs:
         match = next((o for o in theirs.outputs if o.name == a_out.name), None)
         if match is None and len(ours.outputs) == 1 and theirs.outputs:
@@ -56,6 +57,22 @@ def record_differences(ours: Interface, theirs: Interface) -> list[str]:
         else:
             found += _unequal(f"output {a_out.name!r}, label", list(a_out.labels), list(match.labels))
     return found
+
+
+def _dropped(a: Input, b: Input) -> list[str]:
+    """Defaults that only one side has, where the other does not take them into its network either."""
+    if not (a.scaled and b.scaled):
+        return []
+    return [
+        f"input {a.name!r}, variable {x.name!r}: default {_told(x.default)} in the source, "
+        f"{_told(y.default)} in the target"
+        for x, y in zip(a.features, b.features, strict=False)
+        if (x.default is None) != (y.default is None)
+    ]
+
+
+def _told(default: float | None) -> str:
+    return "none" if default is None else str(default)
 
 
 def _unequal(what: str, a: list[str], b: list[str]) -> list[str]:
