@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ci_models import config, write_models
 
@@ -120,6 +121,17 @@ def test_a_floor_not_reached_is_inconclusive_and_can_be_waived(checked) -> None:
     assert "tree leaves" in done.stderr
     waiver = WAIVER.format("bdt", "inconclusive", FUTURE).replace("reason", "leg: coverage, reason")
     assert checked(f"{text}{waiver}\n").returncode == 0
+
+
+def test_real_events_are_run_besides_the_probes(checked, models: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    columns = {name: rng.uniform(0, 4, 50).astype("f4") for name in ("pt", "eta", "iso")}
+    np.savez(models / "events.npz", **columns)
+    text = config("bdt").replace("target:", "events: 40, columns: {abs(eta): eta}, data: events.npz, target:")
+    done = checked(text, "--report-dir", "out")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out" / "bdt.json").read_text())["data"]["events"] == 40
+    assert "events.npz: 40 events" in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_a_floor_of_nothing_known_is_refused(checked) -> None:

@@ -25,6 +25,10 @@ pairs:
     interface: variables.json
     trust: true
     tie: ">="
+    task: forest:response
+    data: events/jets.h5:jets,tracks
+    columns: {pt: pt_btagJes}
+    events: 1000
     seed: 8
     floors: {tree leaves: 0.5}
   - {name: bdt, source: bdt.xml, target: bdt.onnx, weights: w.h5}
@@ -49,6 +53,8 @@ def test_everything_it_can_say(tmp_path: Path) -> None:
     assert bdt.weights == tmp_path / "w.h5"
     assert (tagger.source_format, tagger.target_format, tagger.trust, tagger.tie) == ("torch", "lwtnn", True, ">=")
     assert (bdt.source_format, bdt.trust) == (None, False)
+    assert tagger.data == f"{tmp_path}/events/jets.h5:jets,tracks"
+    assert (tagger.task, tagger.columns, tagger.events) == ("forest:response", {"pt": "pt_btagJes"}, 1000)
     assert tagger.floors == {"tree leaves": 0.5, "sequence lengths": 0.1}
     assert bdt.floors == {"tree leaves": 0.9, "sequence lengths": 0.1}
     assert found.waivers == (Waiver("bdt", "suspect", "known", "ada", date(2027, 1, 31), "source-target", "wide"),)
@@ -85,6 +91,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         (PAIR.replace("a.xml", "/etc/passwd"), "line 3: '/etc/passwd' leaves the folder"),
         (PAIR.replace("a.xml", "../a.xml"), r"line 3: '\.\./a.xml' leaves the folder"),
         (PAIR.replace("a.xml", "link/passwd"), "line 3: 'link/passwd' leaves the folder"),
+        (PAIR + "    data: ../jets.h5:jets\n", r"line 5: '\.\./jets.h5' leaves the folder"),
+        (PAIR + "    events: 10\n", "line 2: pairs.0: columns and events say how to read data, which is missing"),
         (PAIR.replace("a.xml", '"a\\0b"'), "line 3"),
         (
             PAIR + "waivers:\n  - {pair: b, finding: suspect, reason: r, owner: o, expires: 2027-01-01}\n",

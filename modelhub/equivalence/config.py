@@ -33,6 +33,13 @@ class Pair:
     weights: Path | None = None
     tie: str | None = None
     trust: bool = False
+    task: str | None = None
+    data: str | None = None
+    """Events to run besides the probes: FILE[:TABLE,...] (`modelhub.data.DataSpec`)."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Variable -> column of the data, where the names differ."""
+    events: int | None = None
+    """How many events of the data to take; None for all."""
     seed: int | None = None
     floors: Mapping[str, float] = field(default_factory=dict)
     """Least shares of what is covered, by its name."""
@@ -126,6 +133,10 @@ def _pair(path: Path, lines: Lines, index: int, data: dict[str, Any]) -> Pair:
         inside("weights"),
         given.get("tie"),
         given.get("trust", False),
+        given.get("task"),
+        _data(path, _line(lines, ("pairs", index, "data")), given["data"]) if "data" in given else None,
+        given.get("columns", {}),
+        given.get("events"),
         given.get("seed", data.get("seed")),
         {**data.get("floors", {}), **given.get("floors", {})},
     )
@@ -141,6 +152,14 @@ def _inside(path: Path, line: int, text: str) -> Path:
     if Path(text).is_absolute() or not found.is_relative_to(folder):
         raise UsageError(f"{path}, line {line}: {safe_text(text)!r} leaves the folder of this file")
     return found
+
+
+def _data(path: Path, line: int, text: str) -> str:
+    """`text`, FILE or FILE:TABLES, with the file's whole path."""
+    file, colon, tables = text, "", ""
+    if not (path.parent / text).exists():
+        file, colon, tables = text.rpartition(":") if ":" in text else (text, "", "")
+    return f"{_inside(path, line, file)}{colon}{tables}"
 
 
 def _checked_waiver(path: Path, line: int, waiver: dict[str, str], names: list[str]) -> None:
@@ -185,6 +204,8 @@ def _told(error: Any) -> str:
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
         return f"{name}: {', '.join(missing)} missing"
+    if error.validator == "dependentRequired":
+        return f"{name}: columns and events say how to read data, which is missing"
     if error.validator == "type":
         kinds = {"string": "a text (put it in quotes)", "object": "keys with values", "array": "a list (lines with -)"}
         return f"{name}: {value!r} is not {kinds.get(error.validator_value, f'of type {error.validator_value}')}"

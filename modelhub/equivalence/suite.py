@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
+from modelhub.data import DataSpec
 from modelhub.equivalence.check import SEED, check
 from modelhub.equivalence.config import Config, Pair, Waiver
 from modelhub.equivalence.coverage import FLOORS
@@ -58,8 +59,9 @@ def check_pair(pair: Pair, *, progress: Progress = iter) -> Report:
         source_format=pair.source_format,
         target_format=pair.target_format,
         interface=pair.interface,
-        options=ReadOptions(weights=pair.weights, trust=pair.trust, tie=pair.tie),
+        options=ReadOptions(weights=pair.weights, trust=pair.trust, tie=pair.tie, task=pair.task),
         seed=SEED if pair.seed is None else pair.seed,
+        data=None if pair.data is None else _spec(pair.data, pair),
         progress=progress,
     )
     report.coverage = report.reach.told(pair.floors)
@@ -70,6 +72,10 @@ def check_pair(pair: Pair, *, progress: Progress = iter) -> Report:
                 f"a floor for {safe_text(what)!r}, of which nothing is known; known are {', '.join(known)}"
             )
     return report
+
+
+def _spec(text: str, pair: Pair) -> DataSpec:
+    return replace(DataSpec.parse(text, events=pair.events), columns=pair.columns)
 
 
 def exit_code(outcomes: Iterable[Outcome]) -> int:

@@ -107,7 +107,9 @@ class View:
             if c.low
         ]
         if self.verdict in FAILING and self.verdict not in {finding.verdict for finding in found}:
-            found.append(Finding(self.verdict, "", "", f"the check is {self.verdict}"))
+            # Numbers that differ by more than rounding make a check suspect, even where no probe shows it.
+            leg, text = ("parameters", self.parameters[0]) if self.parameters else ("", f"the check is {self.verdict}")
+            found.append(Finding(self.verdict, leg, "", text))
         return tuple(_waived(finding, self.waivers) for finding in found)
 
     @property

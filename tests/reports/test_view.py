@@ -87,6 +87,13 @@ def test_a_leg_that_differs_by_more_than_its_probes_say_is_a_finding() -> None:
     assert (finding.verdict, finding.leg) == ("different", "source-target")
 
 
+def test_numbers_that_no_probe_shows_are_a_finding_of_their_own() -> None:
+    report = good()
+    report["verdict"], report["parameters"] = "suspect", ["layers[2].weights[17][3]: 0.1 against 0.2"]
+    (finding,) = View(report, "x").findings
+    assert (finding.verdict, finding.leg, finding.text) == ("suspect", "parameters", report["parameters"][0])
+
+
 def test_a_verdict_that_nothing_explains_is_still_a_finding() -> None:
     report = good()
     report["verdict"] = "different"
