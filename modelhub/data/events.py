@@ -99,8 +99,14 @@ class Batch:
 class Events:
     """An open event file. `left_out` counts what was cut or skipped so far, by reason."""
 
-    def __init__(self, feeds: Sequence[Feed], spec: DataSpec, shapes: Mapping[str, tuple[int | None, ...]]) -> None:
-        self.feeds, self.spec = tuple(feeds), spec
+    def __init__(
+        self,
+        feeds: Sequence[Feed],
+        spec: DataSpec,
+        interface: Interface,
+        shapes: Mapping[str, tuple[int | None, ...]],
+    ) -> None:
+        self.feeds, self.spec, self.interface = tuple(feeds), spec, interface
         there = feeds[0].table.events
         self.count = there if spec.events is None else min(there, spec.events)
         self.left_out: dict[str, int] = {}
@@ -213,7 +219,7 @@ def open_events(spec: DataSpec, model: ir.Model, interface: Interface) -> Events
         shapes[record.tensor] = tuple(dim if isinstance(dim, int) else None for dim in value.shape or ())
         whole = value.dtype is not None and value.dtype.is_integer()
         dtypes[record.tensor] = np.dtype(value.dtype.numpy() if whole and value.dtype is not None else np.float32)
-    return Events(match(tables, interface, dtypes, spec.chosen, spec.columns), spec, shapes)
+    return Events(match(tables, interface, dtypes, spec.chosen, spec.columns), spec, interface, shapes)
 
 
 def _reader(path: Path) -> Callable[[Path, Sequence[str]], list[Table]]:

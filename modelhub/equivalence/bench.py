@@ -30,8 +30,9 @@ from modelhub.protocols import ReadOptions
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    from numpy.typing import NDArray
 
-    from modelhub.equivalence.bounds import Compared
+    from modelhub.equivalence.bounds import Compared, Shape, Usual
     from modelhub.equivalence.compare import ProbeResult
     from modelhub.equivalence.probes import Probe
     from modelhub.protocols import Arrays
@@ -115,6 +116,21 @@ class Bench:
         spread = self._spread(probe, answers, [(a, b, pair.precision) for pair, a, b in legs])
         found = {id(pair): judge(probe, a, b, spread.allowed(a, pair.precision), pair.precision) for pair, a, b in legs}
         return Outcome(tuple(found.get(id(pair)) for pair in self.pairs), spread.reached)
+
+    @property
+    def learned(self) -> dict[Shape, Usual]:
+        """What rounding usually does to batches of a shape; may be given to a bench of the same models."""
+        return {} if self._shaken is None else self._shaken.learned
+
+    def learn(self, probe: Probe) -> dict[str, NDArray[np.bool_]]:
+        """Learn from one batch of a shape what is usual in all, and tell what of the model it reached."""
+        graph = next(side for side in self.sides if side.party.role == "graph")
+        if self._shaken is None or "float64" not in graph.engines:
+            return {}
+        try:
+            return self._shaken.learn(probe, graph.engines["float64"](probe.arrays))
+        except Inconclusive:
+            return {}
 
     def _spread(self, probe: Probe, answers: dict[str, dict[str, Arrays]], legs: list[Compared]) -> Spread:
         """What rounding may do to this batch: by the shaken graph, else by moving the inputs of an engine there is."""

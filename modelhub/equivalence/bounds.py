@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from modelhub.equivalence.probes import Probe
     from modelhub.protocols import Arrays, Engine
 
-__all__ = ["Bound", "Compared", "Spread", "bound", "moved"]
+__all__ = ["Bound", "Compared", "Shape", "Spread", "Usual", "bound", "moved"]
 
 DRAWS = 8
 """How often a batch is run on the shaken graph."""
@@ -44,6 +44,12 @@ WHOLE = 1024
 
 SAMPLE = 64
 """Events that are shaken of a larger one."""
+
+LEARNED = (8, 256)
+"""Of how many events at least, and at most, the usual tolerance of a whole file is learned."""
+
+CAREFUL = 0.1
+"""The part of a sample that is shaken less than what is taken to be usual."""
 
 PIECE = 4096
 """Events shaken at once."""
@@ -60,6 +66,38 @@ Array = NDArray[Any]
 Compared = tuple["Arrays", "Arrays", str]
 """The answers of two sides to one batch, and the precision they are compared at."""
 
+Shape = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What shaking does to events of one shape, as a sample shows: by output, without the axis of events.
+
+    An event that was not shaken is taken to be moved by `absolute`, or by `relative` times its size, if that is more:
+    both are exceeded by nine in ten events of the sample.
+    """
+
+    absolute: dict[str, Array]
+    relative: dict[str, Array]
+
+    @classmethod
+    def of(cls, answer: Arrays, deviation: dict[str, Array]) -> Usual:
+        """From a sample: its answer, and how far shaking moved it."""
+        absolute, relative = {}, {}
+        for name, moved in deviation.items():
+            size = np.abs(answer[name])
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratio = np.where(size > 0, moved / size, np.inf)
+            absolute[name] = np.quantile(moved, CAREFUL, axis=0, method="lower")
+            relative[name] = np.quantile(np.where(np.isnan(ratio), np.inf, ratio), CAREFUL, axis=0, method="lower")
+        return cls(absolute, relative)
+
+    def deviation(self, name: str, answer: Array) -> Array:
+        """What it means for events that answer so."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            scaled = self.relative[name] * np.abs(answer)
+        return np.asarray(np.maximum(self.absolute[name], np.where(np.isfinite(scaled), scaled, 0.0)))
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -70,6 +108,8 @@ class Spread:
     near:      by precision, [events]: a hard decision is within rounding.
     reached:   what of the model the batch reached.
     events:    which events of the batch these are; None: all, in order.
+    usual:     what is taken of the others.
+    learned:   whether that comes from other batches.
     """
 
     deviation: dict[str, Array]
@@ -77,29 +117,23 @@ class Spread:
     near: dict[str, NDArray[np.bool_]]
     reached: dict[str, NDArray[np.bool_]]
     events: NDArray[np.int64] | None = None
+    usual: Usual | None = None
+    learned: bool = False
 
     def allowed(self, reference: Arrays, precision: str) -> dict[str, Allowed]:
-        """The tolerance of every output at a precision.
-
-        An event that was not shaken gets the least tolerance of those that were, absolute or relative.
-        """
-        if self.events is None:
+        """The tolerance of every output at a precision."""
+        if self.events is None or self.usual is None:
             return {
                 name: Allowed(_tolerance(x, self.deviation[name], precision), self.limit, self.near.get(precision))
                 for name, x in reference.items()
             }
         result = {}
         for name, x in reference.items():
-            own = _tolerance(x[self.events], self.deviation[name], precision)
-            size = np.abs(x)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                relative = np.where(size[self.events] > 0, own / size[self.events], np.inf).min(axis=0)
-                tolerance = np.maximum(own.min(axis=0), np.where(np.isfinite(relative * size), relative * size, 0.0))
-            tolerance = np.array(np.broadcast_to(tolerance, x.shape))
-            tolerance[self.events] = own
+            tolerance = _tolerance(x, self.usual.deviation(name, x), precision)
+            tolerance[self.events] = _tolerance(x[self.events], self.deviation[name], precision)
             known, near = np.zeros((2, len(x)), np.bool_)
             known[self.events], near[self.events] = True, self.near[precision]
-            result[name] = Allowed(tolerance, self.limit, near, known)
+            result[name] = Allowed(tolerance, self.limit, near, None if self.learned else known)
         return result
 
     def joined(self, other: Spread) -> Spread:
@@ -110,7 +144,7 @@ class Spread:
             self,
             deviation={name: np.concatenate([x, other.deviation[name]]) for name, x in self.deviation.items()},
             near={name: np.concatenate([x, other.near[name]]) for name, x in self.near.items()},
-            reached={name: x | other.reached[name] for name, x in self.reached.items()},
+            reached={name: x | self.reached.get(name, False) for name, x in other.reached.items()},
             events=np.concatenate([self.events, other.events]),
         )
 
@@ -133,6 +167,7 @@ class Bound:
         self._burnt_in = any(v.shape is None or isinstance(v.shape[0], int) for v in parts.model.graph.inputs)
         self._parts = parts
         self._trees = []
+        self.learned: dict[Shape, Usual] = {}
         for node, tap in parts.forests:
             try:
                 self._trees.append((tap, TreeReach(from_node(node))))
@@ -142,13 +177,22 @@ class Bound:
     def spread(self, probe: Probe, answer: Arrays, legs: list[Compared]) -> Spread:
         """Shake one batch; `answer` is that of the graph in float64.
 
-        Of a large batch a sample is shaken, and each event in which a leg differs by more than the least tolerance
-        in the sample: what agrees better than that needs no tolerance of its own.
+        Of a large batch a sample is shaken, and each event in which a leg differs by more than is usual in the sample:
+        what agrees better than that needs no tolerance of its own. Where what is usual has been learned (`learn`),
+        there is no sample.
         """
-        if probe.events <= WHOLE or self._burnt_in:
+        usual = self.learned.get(_shape(probe))
+        if self._burnt_in or (probe.events <= WHOLE and usual is None):
             return self.of(probe, answer)
-        events = np.linspace(0, probe.events - 1, SAMPLE).astype(np.int64)
-        first = replace(self.of(*_some(probe, answer, events)), events=events)
+        events = np.linspace(0, probe.events - 1, 0 if usual else SAMPLE).astype(np.int64)
+        if usual is None:
+            first = self.of(*_some(probe, answer, events))
+            sample = {name: answer[name][events] for name in first.deviation}
+            first = replace(first, events=events, usual=Usual.of(sample, first.deviation))
+        else:
+            none = {name: np.zeros((0, *x.shape[1:])) for name, x in answer.items()}
+            near = {precision: np.zeros(0, np.bool_) for precision in ROUNDOFF}
+            first = Spread(none, self._limit(probe), near, {}, events, usual, learned=True)
         doubtful = np.zeros(probe.events, np.bool_)
         for a, b, precision in legs:
             for name, allowed in first.allowed(a, precision).items():
@@ -168,9 +212,25 @@ class Bound:
         """Shake every event of a batch; `answer` is that of the graph in float64."""
         draws = [self._engine(probe.arrays) for _ in range(DRAWS)]
         deviation = {name: _deviation(still, [draw[name] for draw in draws]) for name, still in answer.items()}
-        limit = sqrt(self._parts.roundings * max(probe.length or 1, 1)) / LAMBDA
         near = {precision: self._near(draws, probe.events, precision) for precision in ROUNDOFF}
-        return Spread(deviation, max(limit, 1.0), near, self._reached(draws[0]))
+        return Spread(deviation, self._limit(probe), near, self._reached(draws[0]))
+
+    def learn(self, probe: Probe, answer: Arrays) -> dict[str, NDArray[np.bool_]]:
+        """Take what is usual in this batch for usual in all of its shape, and tell what was reached; `answer` as above.
+
+        For files of events: to shake a sample of every batch would take longer than to run them.
+        """
+        least, most = LEARNED
+        if self._burnt_in or probe.events < least or _shape(probe) in self.learned:
+            return {}
+        events = np.linspace(0, probe.events - 1, min(probe.events, most)).astype(np.int64)
+        some, theirs = _some(probe, answer, events)
+        spread = self.of(some, theirs)
+        self.learned[_shape(probe)] = Usual.of(theirs, spread.deviation)
+        return spread.reached
+
+    def _limit(self, probe: Probe) -> float:
+        return max(sqrt(self._parts.roundings * max(probe.length or 1, 1)) / LAMBDA, 1.0)
 
     def _near(self, draws: list[Arrays], events: int, precision: str) -> NDArray[np.bool_]:
         finer = 1.0 if precision == "float32" else FINER
@@ -199,6 +259,11 @@ class Bound:
         for index, (tap, trees) in enumerate(self._trees):
             found |= {f"{kind}/{index}": flags for kind, flags in trees.reached(draw[tap]).items()}
         return found
+
+
+def _shape(probe: Probe) -> Shape:
+    """What batches have in common that rounding treats alike: the shapes of an event's inputs."""
+    return tuple((name, x.shape[1:]) for name, x in sorted(probe.arrays.items()))
 
 
 def _some(probe: Probe, answer: Arrays, events: NDArray[np.int64]) -> tuple[Probe, Arrays]:

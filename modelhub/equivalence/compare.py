@@ -249,10 +249,17 @@ def _scatter(probe: Probe, output: str, a: Array, ratio: Array) -> tuple[tuple[i
     chosen = np.argpartition(rank, SCATTER)[:SCATTER] if rank.size > SCATTER else np.arange(rank.size)
     sizes, ratios = np.abs(a.ravel()[chosen]), ratio.ravel()[chosen]
     finite = np.isfinite(sizes) & np.isfinite(ratios)
-    return sample(
-        (int(r), float(f"{s:.3g}"), float(f"{q:.3g}"))
-        for r, s, q in zip(rank[chosen][finite], sizes[finite], ratios[finite], strict=True)
-    )
+    columns = rank[chosen][finite].tolist(), _short(sizes[finite]), _short(ratios[finite])
+    return sample(zip(*columns, strict=True))
+
+
+def _short(x: Array) -> list[float]:
+    """Numbers with three digits."""
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        digits = 2 - np.floor(np.log10(np.where(x > 0, x, 1.0)))
+        near = np.clip(digits, -300, 300)
+        short = np.round(x * 10.0**near) / 10.0**near
+    return [float(value) for value in np.where(np.isfinite(short), short, x)]
 
 
 def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from modelhub.equivalence.report import Outcome, Report
 from modelhub.errors import Inconclusive, Notice
 from modelhub.graph.interface import Interface
 from modelhub.protocols import ReadOptions
+
+if TYPE_CHECKING:
+    from modelhub.equivalence.bounds import Shape, Usual
 
 __all__ = ["Job", "Part", "run", "stream"]
 
@@ -44,6 +48,7 @@ class Job:
     source:    path, format and reading options of one file.
     target:    path, format and the name to call it by of the other.
     interface: the record the source is read with; None for its own.
+    learned:   what rounding usually does to these data (`Bench.learned`).
     """
 
     source: tuple[Path, str, ReadOptions]
@@ -51,6 +56,7 @@ class Job:
     interface: Interface | None
     data: DataSpec
     seed: int
+    learned: Mapping[Shape, Usual] = field(default_factory=dict)
 
 
 @dataclass
@@ -91,17 +97,18 @@ def stream(report: Report, job: Job, *, scheduler: str = "", progress: Progress 
         progress: wraps the loop over the parts of the file.
 
     """
-    model = _model(job)
-    events = open_events(job.data, model, Interface.of(model))
-    if scheduler:
-        from modelhub.equivalence.cluster import spread
+    with _ready(job) as (stand, events):
+        whole = Part(stand.report(job.seed, events.interface))
+        for batch in next(iter(events.read(0, 1))):  # the same for all who share the work
+            whole.report.reach.add(stand.learn(_probe(batch)))
+        events.left_out.clear()
+        if scheduler:
+            from modelhub.equivalence.cluster import spread
 
-        parts = spread(job, events.blocks, scheduler, progress)
-    else:
-        parts = iter([run(job, progress=progress)])
-    whole = next(parts)
-    for part in parts:
-        whole.merge(part)
+            for part in spread(replace(job, learned=stand.learned), events.blocks, scheduler, progress):
+                whole.merge(part)
+        else:
+            whole.merge(_run(job, stand, events, range(events.blocks), progress))
     Part(report).merge(whole)
     content = hashlib.sha256(b"".join(whole.content[index] for index in range(events.blocks)))
     report.data = {
@@ -115,21 +122,33 @@ def stream(report: Report, job: Job, *, scheduler: str = "", progress: Progress 
     }
 
 
-def run(job: Job, first: int = 0, last: int | None = None, *, progress: Progress = iter) -> Part:
-    """Blocks `first` up to but not including `last` (None: all), on a bench of their own."""
-    model = _model(job)
-    interface = Interface.of(model)
-    events = open_events(job.data, model, interface)
-    with warnings.catch_warnings(), bench(model, job.source, job.target, job.seed) as stand:
+def run(job: Job, first: int, last: int) -> Part:
+    """Blocks `first` up to but not including `last`, on a bench of their own: what a worker does."""
+    with _ready(job) as (stand, events):
+        return _run(job, stand, events, range(first, last))
+
+
+@contextmanager
+def _ready(job: Job) -> Iterator[tuple[Bench, Events]]:
+    """The engines of `job`, and its data, both open."""
+    path, format, options = job.source
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", Notice)  # told where the files were first read
-        stand.settle(next(probe for probe in probes(model, job.seed) if probe.length != 0))
-        part = Part(stand.report(job.seed, interface), left_out=events.left_out)
-        last = events.blocks if last is None else last
-        blocks = ahead(_hashed(events, first, last))
-        for index in progress(range(first, last)):
-            batches, part.content[index] = next(blocks)
-            for batch in batches:
-                part.report.take(_outcome(stand, batch))
+        model = read(path, format=format, interface=job.interface, options=options)
+        events = open_events(job.data, model, Interface.of(model))
+        with bench(model, job.source, job.target, job.seed) as stand:
+            stand.settle(next(probe for probe in probes(model, job.seed) if probe.length != 0))
+            stand.learned.update(job.learned)
+            yield stand, events
+
+
+def _run(job: Job, stand: Bench, events: Events, blocks: range, progress: Progress = iter) -> Part:
+    part = Part(stand.report(job.seed, events.interface), left_out=events.left_out)
+    coming = ahead(_hashed(events, blocks))
+    for index in progress(blocks):
+        batches, part.content[index] = next(coming)
+        for batch in batches:
+            part.report.take(_outcome(stand, batch))
     return part
 
 
@@ -142,9 +161,9 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-def _hashed(events: Events, first: int, last: int) -> Iterator[tuple[list[Batch], bytes]]:
+def _hashed(events: Events, blocks: range) -> Iterator[tuple[list[Batch], bytes]]:
     """The batches of each block, and the SHA-256 of their inputs."""
-    for batches in events.read(first, last):
+    for batches in events.read(blocks.start, blocks.stop):
         digest = hashlib.sha256()
         for batch in batches:
             for array in batch.arrays.values():
@@ -152,20 +171,16 @@ def _hashed(events: Events, first: int, last: int) -> Iterator[tuple[list[Batch]
         yield batches, digest.digest()
 
 
+def _probe(batch: Batch) -> Probe:
+    return Probe(KIND, batch.length, batch.arrays, KIND, batch.events)
+
+
 def _outcome(stand: Bench, batch: Batch) -> Outcome:
-    outcome = stand.run(Probe(KIND, batch.length, batch.arrays, KIND, batch.events))
+    outcome = stand.run(_probe(batch))
     if batch.count == len(batch.events):
         return outcome
     counted = (None if result is None else replace(result, events=batch.count) for result in outcome.results)
     return replace(outcome, results=tuple(counted))  # rows repeated to fill a burnt-in batch are no events
-
-
-def _model(job: Job) -> Any:
-    """The canonical graph of the source."""
-    path, format, options = job.source
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Notice)
-        return read(path, format=format, interface=job.interface, options=options)
 
 
 def _identity(report: Report) -> list[str]:
