@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NET := fixtures/torch/dl1
 
-.PHONY: demo test heavy lint clean
+.PHONY: demo test heavy lint equivalence clean
 
 demo: .venv/demo.stamp
 	@rm -rf demo && mkdir demo
@@ -27,6 +27,10 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# The job that `modelhub init-ci` writes for others, on our own fixtures.
+equivalence: .venv/dev.stamp
+	$(BIN)/modelhub check --config fixtures/modelhub.yaml --report-dir equivalence --junit equivalence/junit.xml
+
 # The CPU build of torch is pinned by name: any other brings gigabytes of CUDA along.
 .venv/demo.stamp: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -39,4 +43,4 @@ lint: .venv/dev.stamp
 	@touch $@ .venv/demo.stamp
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo equivalence

@@ -21,6 +21,8 @@ import pytest
 import yaml
 from ci_models import config, write_models
 
+from modelhub.equivalence.config import read_config
+
 ROOT = Path(__file__).parent.parent
 HIDDEN = re.compile(r"torch|tensorflow|tf_keras|keras|functorch|modelhub|_modelhub|__pycache__", re.IGNORECASE)
 
@@ -209,3 +211,19 @@ def test_what_init_ci_writes_runs(job, modelhub, pair: str, code: int, verdict: 
     assert lab["script"][0] == install
     assert clean.bash(lab["script"][1]).returncode == code
     assert (clean.folder / lab["artifacts"]["reports"]["junit"]).is_file()
+
+
+# -- our own repository ----------------------------------------------------------------------------------------------
+
+
+def test_our_workflow_uses_the_action_as_it_is() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/equivalence.yml").read_text())
+    (step,) = [step for step in workflow["jobs"]["equivalence"]["steps"] if step["uses"] == "./"]
+    assert step["with"].keys() <= ACTION["inputs"].keys()
+    assert read_config(ROOT / step["with"]["config"]).pairs
+
+
+def test_every_pair_of_our_fixtures_is_there() -> None:
+    for pair in read_config(ROOT / "fixtures" / "modelhub.yaml").pairs:
+        assert pair.source.is_file()
+        assert pair.target.is_file()
