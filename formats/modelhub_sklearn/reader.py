@@ -43,6 +43,7 @@ from modelhub_sklearn import (  # every converter enters itself into the table
 )
 from modelhub_sklearn.estimator import Estimator
 from modelhub_sklearn.live import snapshot
+from modelhub_sklearn.missing import refuses_missing
 from modelhub_sklearn.table import Rows, apply, decides, known, method_of
 from modelhub_sklearn.trees import PLAIN
 
@@ -93,7 +94,7 @@ def graph(e: Estimator, feature_names: Sequence[str] | None = None) -> ir.Model:
     b = Builder()
     raw = b.input("inputs", ["N", len(names)])
     with b.kept() if _keeps(e) else nullcontext():
-        x = Rows(b, b.op("Cast", raw, to=ir.DataType.DOUBLE.value), len(names))
+        x = Rows(b, b.op("Cast", raw, to=ir.DataType.DOUBLE.value), len(names), not refuses_missing(e))
         y = apply(e, x, method)
     outputs = _outputs(e, method, y.width)
     answer, start = b.op("Cast", y.value, to=ir.DataType.FLOAT.value), 0
@@ -109,7 +110,7 @@ def _keeps(e: Estimator) -> bool:
     """Whether the middle stays float64 in float32 files: a decision about something that was computed."""
     if e.name in histograms.NAMES:  # whose encoder is part of its trees
         return False
-    return decides(e) and not {inside.name for inside in e.walk()} & set(known()) <= PLAIN
+    return decides(e) and not {inside.name for inside in e.walk()} & set(known()) <= PLAIN | set(wrapped.NAMES)
 
 
 def _names(e: Estimator, given: Sequence[str] | None) -> tuple[list[str], bool]:

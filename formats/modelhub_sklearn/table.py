@@ -48,6 +48,8 @@ class Rows:
     b: Builder
     value: ir.Value
     width: int
+    missing: bool = True
+    """Whether a NaN may be among the values of a row of the model itself; nobody asks behind an operator."""
 
     def op(self, op_type: str, *others: ArrayLike | Rows, width: int | None = None, **attributes: Any) -> Rows:
         """The result of an operator on these rows and `others`: rows, or constants, which become float64."""
@@ -63,7 +65,8 @@ class Rows:
         index = np.asarray(columns, np.int64)
         if np.array_equal(index, np.arange(self.width)):
             return self
-        return Rows(self.b, self.b.op("Gather", self.value, self.b.constant(index, "columns"), axis=1), len(index))
+        value = self.b.op("Gather", self.value, self.b.constant(index, "columns"), axis=1)
+        return Rows(self.b, value, len(index), self.missing)
 
     def column(self, index: int) -> Rows:
         """One column, [N, 1]."""

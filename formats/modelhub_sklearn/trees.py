@@ -130,7 +130,9 @@ def planted(trees: Sequence[Tree], values: Sequence[NDArray[np.float64]], featur
 
 
 def margins(e: Estimator, forest: Forest, x: Rows) -> Rows:
-    """The sums of a forest as rows, once it is found sound."""
+    """The sums of a forest as rows, once it is found sound. Where no row has a NaN, its nodes send none anywhere."""
+    if not x.missing:
+        forest = replace(forest, missing=np.zeros(forest.nodes, np.bool_))
     return Rows(x.b, forest_onnx.margins(x.b, forest.checked(e.place), x.value), forest.outputs)
 
 

@@ -78,8 +78,23 @@ def _graph(e: Estimator, *, margin: bool = False) -> ir.Model:
 
 
 def _predicted(e: Estimator, x: Rows, *, margin: bool = False) -> Rows:
-    """What the Booster predicts for rows `x`: its graph, operator by operator."""
-    model = _graph(e, margin=margin)
+    """What the Booster predicts for rows `x`: its graph, operator by operator.
+
+    XGBoost rounds the rows to float32 and computes in it, so a float32 file may do so too, in the middle of a model
+    that keeps float64 elsewhere::
+
+        x (float64) ──► [ Cast(float32) ──► Cast ──► the Booster's graph ──► Cast(float32) ] ──► Cast ──► y (float64)
+    """
+    if e.name not in SINGLE:
+        return _copied(_graph(e, margin=margin), e, x)
+    with x.b.kept(False):
+        rounded = x.op("Cast", to=ir.DataType.FLOAT.value).op("Cast", to=ir.DataType.DOUBLE.value)
+        y = _copied(_graph(e), e, rounded).op("Cast", to=ir.DataType.FLOAT.value)
+    return y.op("Cast", to=ir.DataType.DOUBLE.value)
+
+
+def _copied(model: ir.Model, e: Estimator, x: Rows) -> Rows:
+    """The operators of `model` once more, on rows `x`."""
     b, graph = x.b, model.graph
     (entry,), (result,) = graph.inputs, graph.outputs
     width = len(Interface.of(model).inputs[0].features)

@@ -61,15 +61,17 @@ class Builder:
             self._scope.pop()
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def kept(self, keep: bool = True) -> Iterator[None]:
         """Nodes made inside keep float64 whatever precision the graph is written in (`modelhub.graph.precision`).
 
         For sources that compute in float64 between float32 ends, where less would change a decision. Only nodes whose
         floating-point results are float64 belong inside::
 
             x ──► [ Cast(float64) ──► ... ] ──► Cast ──► y        the last Cast stands outside
+
+        With `keep` False they do not, although nodes around them do.
         """
-        before, self._kept = self._kept, True
+        before, self._kept = self._kept, keep
         try:
             yield
         finally:
