@@ -76,7 +76,7 @@ class Case:
     @property
     def name(self) -> str:
         """The probe, and the length of its sequences."""
-        return self.probe if self.length is None else f"{self.probe}, {self.length} steps"
+        return self.probe + _steps(self.length)
 
     @property
     def verdict(self) -> str:
@@ -104,6 +104,8 @@ class Leg:
     rows: tuple[Row, ...]
     engine: str = ""
     """The engine of the second party, where it has several of this precision."""
+    number: int = 1
+    """Counts legs of the same parties, engine and precision: the second compares another precision of theirs."""
 
     @property
     def name(self) -> str:
@@ -112,8 +114,9 @@ class Leg:
 
     @property
     def title(self) -> str:
-        """The leg with its engine, where that is told, and its precision."""
-        return ", ".join(part for part in (" – ".join(self.between), self.engine, self.precision) if part)
+        """The leg with its engine, where that is told, and its precision: no two legs share it."""
+        title = ", ".join(part for part in (" – ".join(self.between), self.engine, self.precision) if part)
+        return title if self.number == 1 else f"{title} ({self.number})"
 
     @property
     def worst(self) -> Case | None:
@@ -145,6 +148,11 @@ class Coverage:
     def low(self) -> bool:
         """Whether it is below its floor."""
         return self.share is not None and self.share < self.floor
+
+
+def _steps(length: int | None) -> str:
+    """The length of a probe's sequences, in words that follow its name."""
+    return "" if length is None else f", {length} step{'' if length == 1 else 's'}"
 
 
 def read_party(role: str, data: dict[str, Any]) -> Party:
@@ -204,7 +212,7 @@ def _row(data: dict[str, Any], leg: str, precision: str) -> Row:
     return Row(
         leg,
         precision,
-        read_text(data["probe"]) + ("" if data.get("length") is None else f", {int(data['length'])} steps"),
+        read_text(data["probe"]) + _steps(None if data.get("length") is None else int(data["length"])),
         int(data["event"]),
         _place(data),
         _number(data["a"]),

@@ -67,7 +67,7 @@ class View:
         self.digest = read_text(data["digest"])
         self.created = read_text(data["created"])
         self.parties = tuple(read_party(role, party) for role, party in data["parties"].items())
-        self.legs = tuple(read_leg(leg) for leg in data["legs"])
+        self.legs = _numbered([read_leg(leg) for leg in data["legs"]])
         self.record = tuple(map(read_text, data["record"]))
         self.parameters = tuple(map(read_text, data["parameters"]))
         self.skipped = tuple(map(read_text, data["skipped"]))
@@ -169,6 +169,12 @@ class Outcome:
 def load(path: Path) -> View:
     """A stored report."""
     return View(parse_json(read_bytes(path, LIMIT), str(path)), str(path))
+
+
+def _numbered(legs: list[Leg]) -> tuple[Leg, ...]:
+    """Legs that share a title, told apart."""
+    titles = [leg.title for leg in legs]
+    return tuple(replace(leg, number=titles[: i + 1].count(leg.title)) for i, leg in enumerate(legs))
 
 
 def _findings(leg: Leg) -> list[Finding]:

@@ -98,6 +98,13 @@ def test_a_case_for_each_probe_on_each_leg() -> None:
     assert len(kinds(outcome(report))["passed"]) == sum(len(leg["probes"]) for leg in report["legs"])
 
 
+def test_no_two_cases_share_a_name() -> None:
+    report = good()
+    report["legs"] = [report["legs"][0], *report["legs"]]
+    names = kinds(outcome(report))["passed"]
+    assert len(names) == len(set(names)) == 16
+
+
 def test_what_differs_fails_and_what_is_missing_errs() -> None:
     found = kinds(outcome(bad()))
     probe = bad()["legs"][-1]["probes"][0]["probe"]
