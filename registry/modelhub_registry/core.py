@@ -17,10 +17,10 @@ from modelhub.errors import RegistryError, notice
 from modelhub_registry import index, rebuild
 from modelhub_registry.blobs import Blobs
 from modelhub_registry.database import Database
-from modelhub_registry.log import Entry, Head, Log, Move, Publish
+from modelhub_registry.log import Entry, Event, Head, Log
 from modelhub_registry.place import Place, default_place
 from modelhub_registry.rebuild import Finding
-from modelhub_registry.records import Manifest, Provenance
+from modelhub_registry.records import Evidence, Manifest, Provenance
 from modelhub_registry.settings import Settings
 from modelhub_registry.stores import Item, Store
 
@@ -125,9 +125,7 @@ class Core:
         if head == Head():
             index.admit(db, name)
         for entry in self._log.after(name, head):
-            event = entry.event
-            manifest = rebuild.manifest(self._blobs, name, event.manifest) if isinstance(event, Publish) else None
-            head = index.apply(db, head, entry, manifest)
+            head = rebuild.follow(db, self._blobs, head, entry, rebuild.told_by(self._blobs, name, entry.event))
         if head.entries and head.last is None:
             raise RegistryError(
                 f"the end of the log of {name} is damaged; put it back from a copy, then `modelhub registry reindex`"
@@ -140,12 +138,12 @@ class Core:
         head: Head,
         name: str,
         made: Provenance,
-        event: Publish | Move,
+        event: Event,
         *,
-        manifest: Manifest | None = None,
+        found: Manifest | Evidence | None = None,
         first: Sequence[Item] = (),
     ) -> None:
         """Place prepared blobs, then write an event to the log, then take it into the index, which stands at `head`."""
         entry = Entry(name, head.entries + 1, head.last, made.created, made.by, event)
         self._log.append(entry, first)
-        index.apply(db, head, entry, manifest)
+        rebuild.follow(db, self._blobs, head, entry, found)

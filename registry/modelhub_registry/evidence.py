@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from modelhub.equivalence.digest import digest
@@ -10,7 +11,7 @@ from modelhub.files import parse_json
 from modelhub_registry import names
 from modelhub_registry.records import PARTIES, VERDICTS, Evidence, sha256
 
-__all__ = ["evidence"]
+__all__ = ["LIMIT", "created", "evidence"]
 
 KNOWN = (1, 2)
 """Versions of the report's schema."""
@@ -58,3 +59,16 @@ def _untouched(document: dict[str, Any]) -> None:
         raise RegistryError("it lacks what its digest covers") from None
     if document.get("digest") != own:
         raise RegistryError("its text does not have the digest it tells: it was changed after it was written")
+
+
+def created(data: bytes, where: str) -> datetime | None:
+    """When the report in `data` was made (UTC), None when it does not say so in ISO 8601 with an offset.
+
+    The digest of a report does not cover its time; that the time is the one published is what the blob's name proves.
+    """
+    told = parse_json(data, where).get("created")
+    try:
+        when = datetime.fromisoformat(told)
+    except (TypeError, ValueError):
+        return None
+    return when.astimezone(UTC) if when.tzinfo else None

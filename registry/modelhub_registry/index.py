@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, func, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, delete, func, insert, or_, select, update
 
 from modelhub.errors import RegistryError
-from modelhub_registry.log import Entry, Head, Move, Publish
+from modelhub_registry.facts import facts_of
+from modelhub_registry.log import Attach, Entry, Event, Head, Move, Publish
 from modelhub_registry.names import Reference
-from modelhub_registry.records import Manifest
-from modelhub_registry.tables import METADATA, aliases, files, log, models, versions
+from modelhub_registry.records import PASSING, Evidence, Manifest, evidence_of
+from modelhub_registry.tables import METADATA, aliases, facts, files, log, models, versions
 
 __all__ = ["Found", "History", "Summary"]
 
@@ -65,15 +67,17 @@ _HIGH: BindParameter[str] = bindparam("high")
 _OF_NAME = versions.c.name == _NAME
 _HEAD = select(models.c.entries, models.c.last, models.c.versions).where(models.c.name == _NAME).with_for_update()
 _MOVE_HEAD = update(models).where(models.c.name == _NAME)
-_FIND = select(versions.c.number, versions.c.digest)
+_FIND = select(versions.c.number, versions.c.digest, versions.c.attached)
 _BY_NUMBER = _FIND.where(_OF_NAME, versions.c.number == _NUMBER)
 _BY_DIGEST = _FIND.where(_OF_NAME, versions.c.digest >= _LOW, versions.c.digest < _HIGH).limit(2)
 _NEWEST = _FIND.where(_OF_NAME).order_by(versions.c.number.desc()).limit(1)
+_NEWEST_PASSING = _NEWEST.where(versions.c.verdict.in_(PASSING))
 _BY_ALIAS = _FIND.join(aliases, (aliases.c.name == versions.c.name) & (aliases.c.number == versions.c.number)).where(
     aliases.c.name == _NAME, aliases.c.alias == _ALIAS
 )
 _HELD = select(files.c.name, files.c.number, files.c.role).where(files.c.sha256 >= _LOW, files.c.sha256 < _HIGH)
-_INSERT_LOG, _INSERT_VERSION, _INSERT_FILE, _INSERT_MODEL = insert(log), insert(versions), insert(files), insert(models)
+_INSERT_LOG, _INSERT_VERSION, _INSERT_FILE = insert(log), insert(versions), insert(files)
+_INSERT_MODEL, _INSERT_FACT = insert(models), insert(facts)
 _SAME = select(
     select(func.max(versions.c.number)).where(_OF_NAME, versions.c.content == _CONTENT).scalar_subquery(),
     select(versions.c.number).where(_OF_NAME, versions.c.digest == _DIGEST).scalar_subquery(),
@@ -95,17 +99,24 @@ def admit(db: Connection, name: str) -> None:
         raise RegistryError(f"{name!r} differs from {same!r} in capital letters only: use that name, or another")
 
 
-def apply(db: Connection, before: Head, entry: Entry, manifest: Manifest | None) -> Head:
-    """Follow the log by one entry. A version whose manifest is lost (None) keeps its number but cannot be found."""
+def apply(db: Connection, before: Head, entry: Entry, found: Manifest | Evidence | None) -> Head:
+    """Follow the log by one entry, with the manifest or report it speaks of.
+
+    A version whose manifest is lost (None) keeps its number but cannot be found.
+    """
     event = entry.event
     row = {"name": entry.name, "sequence": entry.sequence, "digest": entry.digest, "created": entry.created}
-    row |= {"author": entry.by, "alias": None, "previous": None, "forced": None, "reason": None}
+    row |= {"author": entry.by, "alias": None, "previous": None, "forced": None, "reason": None, "blob": None}
     if isinstance(event, Publish):
-        db.execute(_INSERT_LOG, row | {"type": "publish", "number": event.number})
-        if manifest is not None:
-            _add_version(db, event, manifest)
+        db.execute(_INSERT_LOG, row | {"type": "publish", "number": event.number, "blob": event.manifest})
+        if isinstance(found, Manifest):
+            add_version(db, event, found)
+    elif isinstance(event, Attach):
+        db.execute(_INSERT_LOG, row | {"type": "report", "number": event.number, "blob": event.report})
+        if isinstance(found, Evidence):
+            _attach(db, entry.name, event, found)
     else:
-        db.execute(_INSERT_LOG, row | {"type": "alias", **vars(event)})
+        db.execute(_INSERT_LOG, row | {"type": "alias", **vars(event), "number": event.number or 0})
         _point(db, entry.name, event)
     after = entry.head(before)
     _set_head(db, entry.name, before, after)
@@ -127,7 +138,8 @@ def _set_head(db: Connection, name: str, before: Head, after: Head) -> None:
         db.execute(_MOVE_HEAD, {"name_": name, **row})
 
 
-def _add_version(db: Connection, event: Publish, manifest: Manifest) -> None:
+def add_version(db: Connection, event: Publish, manifest: Manifest) -> None:
+    """Put a version into the tables that answer questions."""
     key = {"name": manifest.name, "number": event.number}
     sources = [a.format for a in manifest.artifacts if a.role == "source"]
     exports = [a.role.partition(":")[2] or a.format for a in manifest.artifacts if a.is_export]
@@ -140,31 +152,68 @@ def _add_version(db: Connection, event: Publish, manifest: Manifest) -> None:
         "exports": ",".join(exports),
         "created": manifest.provenance.created,
         "author": manifest.provenance.by,
+        "attached": "",
     }
     db.execute(_INSERT_VERSION, row)
     held = {(a.role, a.sha256) for a in manifest.artifacts} | {("report", r.sha256) for r in manifest.reports}
     held.add(("manifest", event.manifest))
     db.execute(_INSERT_FILE, [{**key, "role": role, "sha256": sha256} for role, sha256 in sorted(held)])
+    if told := list(facts_of(manifest.metadata)):
+        db.execute(_INSERT_FACT, [{**key, **fact} for fact in told])
+
+
+def _attach(db: Connection, name: str, event: Attach, report: Evidence) -> None:
+    """A report that came later; the version's verdict is for `judge`."""
+    known = db.execute(_BY_NUMBER, {"name_": name, "number_": event.number}).one_or_none()
+    if known is None:  # its manifest is lost
+        return
+    reports = [*attached(known[2]), report]
+    told = json.dumps([vars(r) for r in reports], sort_keys=True)
+    where = (versions.c.name == name) & (versions.c.number == event.number)
+    db.execute(update(versions).where(where).values(attached=told))
+    row = {"name": name, "number": event.number, "role": "report", "sha256": report.sha256}
+    there = (files.c.name == name) & (files.c.number == event.number) & (files.c.sha256 == report.sha256)
+    if db.execute(select(files.c.role).where(there, files.c.role == "report")).first() is None:
+        db.execute(_INSERT_FILE, row)
+
+
+def judge(db: Connection, name: str, number: int, verdict: str) -> None:
+    """Note the verdict of a version, its later reports counted."""
+    where = (versions.c.name == name) & (versions.c.number == number)
+    db.execute(update(versions).where(where).values(verdict=verdict))
+
+
+def attached(told: str) -> tuple[Evidence, ...]:
+    """The reports that came later, from a version's row."""
+    return tuple(map(evidence_of, json.loads(told))) if told else ()
 
 
 def _point(db: Connection, name: str, move: Move) -> None:
+    if move.number is None:
+        db.execute(delete(aliases).where(aliases.c.name == name, aliases.c.alias == move.alias))
+        return
     if not db.execute(_SET_ALIAS, {"name_": name, "alias_": move.alias, "number_": move.number}).rowcount:
         db.execute(insert(aliases), {"name": name, "alias": move.alias, "number": move.number})
 
 
-def find(db: Connection, reference: Reference) -> tuple[int, str]:
-    """Number and manifest digest of the version a reference names. Raises `RegistryError` for none, and for two."""
+def find(db: Connection, reference: Reference) -> tuple[int, str, str]:
+    """Number, manifest digest and later reports (see `attached`) of the version a reference names.
+
+    Raises `RegistryError` for none, and for two.
+    """
     if reference.number is not None:
         found = db.execute(_BY_NUMBER, {"name_": reference.name, "number_": reference.number})
     elif reference.alias is not None:
         found = db.execute(_BY_ALIAS, {"name_": reference.name, "alias_": reference.alias})
     elif reference.digest is not None:
         found = db.execute(_BY_DIGEST, {"name_": reference.name, **_range(reference.digest)})
+    elif reference.passing:
+        found = db.execute(_NEWEST_PASSING, {"name_": reference.name})
     else:
         found = db.execute(_NEWEST, {"name_": reference.name})
     rows = found.all()
     if len(rows) == 1:
-        return rows[0][0], rows[0][1]
+        return rows[0][0], rows[0][1], rows[0][2]
     if rows:
         raise RegistryError(f"{reference}: several versions begin so; give more digits")
     raise RegistryError(_absent(db, reference))
@@ -180,6 +229,8 @@ def _absent(db: Connection, reference: Reference) -> str:
     known = head(db, reference.name)
     if known == Head():
         return f"there is no model {reference.name!r}; `modelhub registry list` shows what there is"
+    if reference.passing:
+        return f"there is no {reference}: no version of {reference.name} has passing reports of every export"
     number = reference.number if reference.alias is None else alias_of(db, reference.name, reference.alias)
     if number is not None and number <= known.versions:
         return f"{reference}: the index has lost this version; `modelhub registry verify` tells why"
@@ -238,6 +289,34 @@ def files_of(db: Connection, name: str, number: int) -> list[tuple[str, str]]:
     return [(role, sha256) for role, sha256 in db.execute(query.order_by(files.c.role))]
 
 
+def every_blob(db: Connection) -> set[str]:
+    """SHA-256 of every file, report and manifest, also of versions that are lost."""
+    blobs = set(db.execute(select(files.c.sha256).distinct()).scalars())
+    return blobs | set(db.execute(select(log.c.blob).where(log.c.blob.is_not(None))).scalars())
+
+
+def later(db: Connection, version: Summary) -> tuple[Evidence, ...]:
+    """The reports that came after a version was published."""
+    row = db.execute(_BY_NUMBER, {"name_": version.name, "number_": version.number}).one()
+    return attached(row.attached)
+
+
+def entry(db: Connection, name: str, sequence: int, after: str | None) -> Entry | None:
+    """An entry of the log as the index remembers it, None when that is not what was written."""
+    row = db.execute(select(log).where(log.c.name == name, log.c.sequence == sequence)).one_or_none()
+    if row is None:
+        return None
+    event: Event
+    if row.type == "publish":
+        event = Publish(row.number, row.blob)
+    elif row.type == "report":
+        event = Attach(row.number, row.blob)
+    else:
+        event = Move(row.alias, row.number or None, row.previous, row.forced, row.reason)
+    found = Entry(name, sequence, after, row.created, row.author, event)
+    return found if found.digest == row.digest else None
+
+
 def alias_of(db: Connection, name: str, alias: str) -> int | None:
     """The number an alias points to, None when there is no such alias."""
     return db.execute(_ALIAS_OF, {"name_": name, "alias_": alias}).scalar_one_or_none()
@@ -254,7 +333,10 @@ def history(db: Connection, name: str, number: int) -> list[History]:
     columns = (log.c.created, log.c.author, log.c.alias, log.c.number, log.c.previous, log.c.forced, log.c.reason)
     about = or_(log.c.number == number, log.c.previous == number)
     query = select(*columns).where(log.c.name == name, log.c.type == "alias", about).order_by(log.c.sequence)
-    return [History(created, by, Move(*move)) for created, by, *move in db.execute(query)]
+    return [
+        History(created, by, Move(alias, number or None, previous, forced, reason))
+        for created, by, alias, number, previous, forced, reason in db.execute(query)
+    ]
 
 
 def heads(db: Connection) -> dict[str, Head]:

@@ -1,4 +1,4 @@
-"""The log of a model: publishes and alias moves in order, one small JSON file each, never changed.
+"""The log of a model: publishes, reports and alias moves in order, one small JSON file each, never changed.
 
 The log, with the manifests, is the truth: numbers and aliases are what the log says. An entry names the digest of the
 one before, so none can be changed, swapped or taken out of the middle unseen.
@@ -22,7 +22,7 @@ from modelhub_registry import names
 from modelhub_registry.records import canonical, fields, moment, sha256, text
 from modelhub_registry.stores import Item, Store, staged
 
-__all__ = ["Entry", "Head", "Log", "Move", "Publish"]
+__all__ = ["Attach", "Entry", "Event", "Head", "Log", "Move", "Publish"]
 
 KIND = "modelhub.log-entry"
 VERSION = 1
@@ -39,17 +39,30 @@ class Publish:
 
 
 @dataclass(frozen=True)
+class Attach:
+    """The report with this SHA-256 speaks of version `number` too; of several on one pair of files the last counts."""
+
+    number: int
+    report: str
+
+
+@dataclass(frozen=True)
 class Move:
-    """`alias` points to version `number` from now on; it pointed to `previous`.
+    """`alias` points to version `number` from now on (None: to none any more); it pointed to `previous`.
 
     `forced` tells that the evidence did not allow it; then `reason` says why it was done all the same.
     """
 
     alias: str
-    number: int
+    number: int | None
     previous: int | None
     forced: bool
     reason: str | None
+
+
+Event = Publish | Attach | Move
+
+_KINDS = {Publish: "publish", Attach: "report", Move: "alias"}
 
 
 @dataclass(frozen=True)
@@ -79,10 +92,9 @@ class Entry:
     after: str | None
     created: str
     by: str
-    event: Publish | Move
+    event: Event
 
     def _body(self) -> dict[str, Any]:
-        kind = "publish" if isinstance(self.event, Publish) else "alias"
         return {
             "kind": KIND,
             "version": VERSION,
@@ -91,7 +103,7 @@ class Entry:
             "after": self.after,
             "created": self.created,
             "by": self.by,
-            "event": {"type": kind, **vars(self.event)},
+            "event": {"type": _KINDS[type(self.event)], **vars(self.event)},
         }
 
     @cached_property
@@ -130,9 +142,11 @@ class Entry:
     def follows(self, before: Head) -> bool:
         """Whether it can be what comes after `before`: the chain holds, numbers count up, aliases point to versions."""
         known, number = before.versions, self.event.number
+        if isinstance(self.event, Move) and number is None:
+            number = self.event.previous or 0
         least, most = (known + 1 - before.lost, known + 1) if isinstance(self.event, Publish) else (1, known)
         chained = self.after == before.last or (before.lost > 0 and before.last is None)
-        return chained and least <= number <= most
+        return chained and number is not None and least <= number <= most
 
 
 def _count(value: Any) -> int:
@@ -141,18 +155,21 @@ def _count(value: Any) -> int:
     return value
 
 
-def _event(data: Any) -> Publish | Move:
+def _event(data: Any) -> Event:
     if isinstance(data, dict) and data.get("type") == "publish":
         _, number, manifest = fields(data, ("type", "number", "manifest"), "a publish")
         return Publish(_count(number), names.digest(manifest))
+    if isinstance(data, dict) and data.get("type") == "report":
+        _, number, report = fields(data, ("type", "number", "report"), "a report")
+        return Attach(_count(number), names.digest(report))
     kind, alias, number, previous, forced, reason = fields(
         data, ("type", "alias", "number", "previous", "forced", "reason"), "an alias move"
     )
     if kind != "alias" or not isinstance(forced, bool) or (forced and reason is None):
-        raise RegistryError("an event is a publish, or an alias move that tells its reason when forced")
+        raise RegistryError("an event is a publish, a report, or an alias move that tells its reason when forced")
     return Move(
         names.alias(alias),
-        _count(number),
+        None if number is None else _count(number),
         None if previous is None else _count(previous),
         forced,
         None if reason is None else text(reason, "reason"),
@@ -170,13 +187,17 @@ class Log:
     def _key(self, name: str, sequence: int) -> str:
         return f"{self.folder}/{names.name(name)}/{sequence:06d}.json"
 
+    def key(self, entry: Entry) -> str:
+        """Where in the store an entry lies."""
+        return self._key(entry.name, entry.sequence)
+
     def append(self, entry: Entry, first: Sequence[Item] = ()) -> None:
         """Store an entry, durably, after the prepared blobs `first` that it speaks of.
 
         The caller holds the write lock and has looked for entries `after` its head.
         """
         with staged(self.store, [entry.to_bytes()]) as ready:
-            self.store.place(first, last=(ready, self._key(entry.name, entry.sequence)))
+            self.store.place(first, last=(ready, self.key(entry)))
 
     def after(self, name: str, head: Head) -> Iterator[Entry]:
         """The entries that follow `head`. Raises `RegistryError` at a damaged one."""

@@ -37,8 +37,8 @@ class Lookup(Core):
         """The version a reference names, from its verified manifest."""
         reference = names.reference(ref)
         with self._reading() as db:
-            number, digest = index.find(db, reference)
-        return Version(number, digest, rebuild.manifest(self._blobs, reference.name, digest))
+            number, digest, later = index.find(db, reference)
+        return Version(number, digest, rebuild.manifest(self._blobs, reference.name, digest), index.attached(later))
 
     def show(self, ref: str) -> Details:
         """A version with the aliases that point to it now and every alias move it was part of."""
@@ -81,7 +81,7 @@ class Lookup(Core):
 
         Nothing is written unless every file is sound. A file that lies there with other content is an error.
         """
-        manifest = self.version(ref).manifest
+        manifest = self.version(ref).judged
         wanted = {a.filename: a.sha256 for a in manifest.artifacts if role in (None, a.role)}
         if role is None:
             wanted |= {manifest.report_name(r): r.sha256 for r in manifest.reports}

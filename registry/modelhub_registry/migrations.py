@@ -67,6 +67,22 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         "DROP INDEX versions_content",
         "CREATE INDEX versions_content ON versions (name, content, number)",
     ),
+    (
+        "ALTER TABLE log ADD COLUMN blob TEXT",
+        "ALTER TABLE versions ADD COLUMN attached TEXT NOT NULL DEFAULT ''",
+        """CREATE TABLE facts (
+            name TEXT NOT NULL,
+            number INTEGER NOT NULL,
+            key TEXT NOT NULL,
+            place INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            text TEXT,
+            real DOUBLE PRECISION,
+            PRIMARY KEY (name, number, key, place))""",
+        "CREATE INDEX facts_text ON facts (key, text)",
+        "CREATE INDEX facts_real ON facts (key, real)",
+        "CREATE INDEX versions_digest ON versions (digest)",
+    ),
 )
 
 LATEST = len(_STEPS)

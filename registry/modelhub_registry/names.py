@@ -3,6 +3,7 @@
     btag                     the newest version
     btag@3                   version 3
     btag@prod                the version that alias points to
+    btag@newest-passing      the newest version whose reports prove every export
     btag@sha256:<hex>        the version with that manifest digest, or the one whose digest begins so (8 digits or more)
 
 Everything is checked here, once, before it comes near a path or a query; what does not fit is a `RegistryError`.
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from modelhub.errors import RegistryError, safe_text
 
-__all__ = ["Reference", "alias", "digest", "filename", "is_name", "key", "name", "path", "reference", "role"]
+__all__ = ["Reference", "alias", "digest", "filename", "is_name", "key", "name", "path", "reference", "role", "shown"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
@@ -26,9 +27,14 @@ _PREFIX = re.compile(r"sha256:([0-9a-f]{8,64})")
 _ROLE = re.compile(r"[a-z][a-z0-9_-]{0,31}(:[A-Za-z0-9][A-Za-z0-9_-]{0,31}){0,3}")
 _FILENAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=@() -]{0,127}")
 # Words that would read as something else than an alias somebody set: `latest` is what no alias means.
-_RESERVED = re.compile(r"[0-9]+|v[0-9]+|latest|newest|head|all|none|sha256", re.IGNORECASE)
+_RESERVED = re.compile(r"[0-9]+|v[0-9]+|latest|newest|newest-passing|head|all|none|sha256", re.IGNORECASE)
 
 _LETTERS = "ASCII letters, digits, '.', '_' and '-', beginning with a letter or digit, at most 128"
+
+
+def shown(text: str) -> str:
+    """A text fit for a message, in quotes."""
+    return repr(safe_text(text))
 
 
 def is_name(text: str) -> bool:
@@ -96,14 +102,17 @@ def alias(text: object) -> str:
 
 @dataclass(frozen=True)
 class Reference:
-    """A version of `name`: by number, by alias, by (the beginning of) its digest, or, with none of them, the newest."""
+    """A version of `name`: by number, by alias, by (the beginning of) its digest, else the newest (`passing`) one."""
 
     name: str
     number: int | None = None
     alias: str | None = None
     digest: str | None = None
+    passing: bool = False
 
     def __str__(self) -> str:
+        if self.passing:
+            return f"{self.name}@newest-passing"
         if self.digest is not None:
             return f"{self.name}@sha256:{self.digest}"
         which = self.number if self.number is not None else self.alias
@@ -120,9 +129,12 @@ def reference(text: object) -> Reference:
             return Reference(model, number=int(which))
         if found := _PREFIX.fullmatch(which):
             return Reference(model, digest=found[1])
+        if which == "newest-passing":
+            return Reference(model, passing=True)
         if _NAME.fullmatch(which) and not _RESERVED.fullmatch(which):
             return Reference(model, alias=which)
     shown = safe_text(text) if isinstance(text, str) else type(text).__name__
     raise RegistryError(
-        f"{shown!r} is no reference: write name, name@3, name@alias or name@sha256:<8 to 64 hex digits>"
+        f"{shown!r} is no reference: write name, name@3, name@alias, name@newest-passing, or name@sha256: and 8 to 64 "
+        "hex digits"
     )

@@ -1,4 +1,4 @@
-"""Publishing versions and moving aliases: all that writes to a log."""
+"""Publishing versions."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from modelhub.errors import RegistryError
-from modelhub_registry import index, intake, names, rebuild
-from modelhub_registry.log import Move, Publish
+from modelhub_registry import index, intake, names
+from modelhub_registry.log import Publish
 from modelhub_registry.lookup import Lookup
-from modelhub_registry.records import Manifest, Version, text
+from modelhub_registry.records import Manifest, Version
 from modelhub_registry.stores import Item, Wait, staged
 
 __all__ = ["Publishing"]
 
 
 class Publishing(Lookup):
-    """The verbs that write."""
+    """The verb that makes versions. A version is never changed and never deleted."""
 
     def push(
         self,
@@ -72,41 +71,8 @@ class Publishing(Lookup):
                     self._store.place(items)  # mends what was damaged
                 elif exact is None:
                     event = Publish(head.versions + 1, blob.sha256)
-                    self._record(db, head, name, manifest.provenance, event, manifest=manifest, first=[*items, last])
+                    self._record(db, head, name, manifest.provenance, event, found=manifest, first=[*items, last])
                     return Version(event.number, blob.sha256, manifest, new=True)
         if number is None:  # the same again, in the same microsecond
             return self._publish(replace(manifest, provenance=self._provenance()), items, waits, again)
         return self.version(f"{name}@{number}")
-
-    def alias(self, ref: str, alias: str, *, force: bool = False, reason: str | None = None) -> Version:
-        """Let `alias` point to the version `ref`, and return it.
-
-        A protected alias (`prod`, see registry.json) moves only to a sound version whose reports prove every export
-        of it; `force` with a `reason` moves it all the same, and both are in the log for ever.
-        """
-        names.alias(alias)
-        if reason is not None:
-            text(reason, "a reason")
-        if force and reason is None:
-            raise RegistryError("to force an alias, give a reason; it is kept for ever")
-        version = self.version(ref)
-        protected = alias.lower() in self._settings.protected
-        gaps = self._gaps(version) if protected else []
-        if gaps and not force:
-            raise RegistryError(
-                "\n".join([f"{version.ref} may not become {alias!r}:", *(f"  - {gap}" for gap in gaps)])
-                + "\nPush it again with passing reports of `modelhub check`, or force it with a reason, kept for ever."
-            )
-        with self._database.writing(logged=True) as db:
-            head = self._follow(db, version.name)
-            previous = index.alias_of(db, version.name, alias)
-            if previous == version.number:
-                return version
-            move = Move(alias, version.number, previous, bool(gaps), reason)
-            self._record(db, head, version.name, self._provenance(), move)
-        return version
-
-    def _gaps(self, version: Version) -> Sequence[str]:
-        """Why a version may not be protected, one line each: gaps in its evidence, damage to what it consists of."""
-        damage = rebuild.examine(self._blobs, version.ref, version.manifest, {})
-        return [*version.manifest.gaps(), *(finding.what for finding in damage)]

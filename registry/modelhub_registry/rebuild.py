@@ -13,10 +13,11 @@ from modelhub_registry import index, sqlite
 from modelhub_registry.blobs import Blobs
 from modelhub_registry.evidence import LIMIT as REPORT_LIMIT
 from modelhub_registry.evidence import evidence
-from modelhub_registry.log import Head, Log, Publish
-from modelhub_registry.records import LIMIT, Manifest
+from modelhub_registry.log import Attach, Entry, Event, Head, Log, Publish
+from modelhub_registry.names import Reference
+from modelhub_registry.records import LIMIT, Evidence, Manifest
 
-__all__ = ["Finding", "compare", "examine", "fold", "manifest"]
+__all__ = ["Finding", "compare", "examine", "fold", "follow", "manifest", "told_by"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class Finding:
     where: str
     what: str
 
+    @property
+    def mended_by_reindex(self) -> bool:
+        """Whether the truth is in log and manifests, and the index only does not say it."""
+        return "reindex" in self.what
+
 
 def manifest(blobs: Blobs, name: str, digest: str) -> Manifest:
     """The manifest with this digest, which must be of model `name`. Raises `RegistryError`."""
@@ -33,6 +39,28 @@ def manifest(blobs: Blobs, name: str, digest: str) -> Manifest:
     if found.name != name:
         raise RegistryError(f"manifest sha256:{digest} is of {found.name}, not of {name}: the log was changed")
     return found
+
+
+def told_by(blobs: Blobs, name: str, event: Event) -> Manifest | Evidence | None:
+    """The manifest or report an event speaks of, verified; None for an alias move. Raises `RegistryError`."""
+    if isinstance(event, Publish):
+        return manifest(blobs, name, event.manifest)
+    if isinstance(event, Attach):
+        return evidence(blobs.get(event.report, REPORT_LIMIT), f"report sha256:{event.report}")
+    return None
+
+
+def follow(db: Connection, blobs: Blobs, head: Head, entry: Entry, found: Manifest | Evidence | None) -> Head:
+    """Take one entry into the index; a report that came later changes what its version is judged by."""
+    after = index.apply(db, head, entry, found)
+    if isinstance(entry.event, Attach) and isinstance(found, Evidence):
+        try:
+            number, digest, later = index.find(db, Reference(entry.name, number=entry.event.number))
+            judged = manifest(blobs, entry.name, digest).judged_by(index.attached(later))
+        except RegistryError:  # the version is lost, which is told elsewhere
+            return after
+        index.judge(db, entry.name, number, judged.verdict)
+    return after
 
 
 def fold(db: Connection, log: Log, blobs: Blobs, name: str, entries: int) -> list[Finding]:
@@ -47,12 +75,11 @@ def fold(db: Connection, log: Log, blobs: Blobs, name: str, entries: int) -> lis
             head = index.skip(db, name, head)
             continue
         found = None
-        if isinstance(entry.event, Publish):
-            try:
-                found = manifest(blobs, name, entry.event.manifest)
-            except RegistryError as error:
-                findings.append(Finding(f"{name}@{entry.event.number}", str(error)))
-        head = index.apply(db, head, entry, found)
+        try:
+            found = told_by(blobs, name, entry.event)
+        except RegistryError as error:
+            findings.append(Finding(f"{name}@{entry.event.number}", str(error)))
+        head = follow(db, blobs, head, entry, found)
     return findings
 
 

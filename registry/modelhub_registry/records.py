@@ -19,7 +19,7 @@ from modelhub.errors import RegistryError, UnreadableFile, safe_text
 from modelhub.files import parse_json
 from modelhub_registry import names
 
-__all__ = ["Artifact", "Evidence", "Manifest", "Provenance", "Version", "canonical", "sha256"]
+__all__ = ["Artifact", "Evidence", "Manifest", "Provenance", "Version", "canonical", "evidence_of", "sha256"]
 
 KIND = "modelhub.manifest"
 VERSION = 1
@@ -191,6 +191,13 @@ class Manifest:
             raise RegistryError(f"{where}: not a manifest: {error}") from None
         return manifest
 
+    def judged_by(self, attached: Sequence[Evidence]) -> Manifest:
+        """The manifest with later reports in the place of earlier ones on the same pair of files."""
+        if not attached:
+            return self
+        last = {(r.covers["source"], r.covers["target"]): r for r in (*self.reports, *attached)}
+        return replace(self, reports=tuple(last.values())).ordered()
+
     def ordered(self) -> Manifest:
         """The same manifest in the one order of artifacts and reports."""
         return replace(
@@ -204,13 +211,20 @@ class Manifest:
 class Version:
     """A manifest in its registry: its number, and the SHA-256 of its bytes.
 
-    `new` tells whether the push that returned it made it.
+    `attached` are reports that came after it was published, oldest first; `new` tells whether the push that returned it
+    made it.
     """
 
     number: int
     digest: str
     manifest: Manifest
+    attached: tuple[Evidence, ...] = ()
     new: bool = field(default=False, compare=False)
+
+    @property
+    def judged(self) -> Manifest:
+        """The manifest with the reports that count today: of several on one pair of files, the last."""
+        return self.manifest.judged_by(self.attached)
 
     @property
     def name(self) -> str:
@@ -224,8 +238,8 @@ class Version:
 
     @property
     def verdict(self) -> str:
-        """What the reports say together (`Manifest.verdict`)."""
-        return self.manifest.verdict
+        """What the reports that count today say together (`Manifest.verdict`)."""
+        return self.judged.verdict
 
 
 def fields(data: Any, wanted: Sequence[str], what: str) -> list[Any]:
@@ -280,7 +294,7 @@ def _manifest(data: Any) -> Manifest:
     manifest = Manifest(
         name=names.name(name),
         artifacts=tuple(_artifact(entry) for entry in _list(artifacts, "artifacts")),
-        reports=tuple(_evidence(entry) for entry in _list(reports, "reports")),
+        reports=tuple(evidence_of(entry) for entry in _list(reports, "reports")),
         interface=interface,
         metadata=metadata,
         provenance=Provenance(moment(created, "created"), text(by, "by"), text(modelhub, "modelhub")),
@@ -294,7 +308,8 @@ def _artifact(data: Any) -> Artifact:
     return Artifact(names.role(role), names.key(form), names.filename(filename), names.digest(digest), _size(size))
 
 
-def _evidence(data: Any) -> Evidence:
+def evidence_of(data: Any) -> Evidence:
+    """What a manifest, or the index, says of a report."""
     digest, size, verdict, covers = fields(data, ("sha256", "size", "verdict", "covers"), "a report")
     if verdict not in VERDICTS:
         raise RegistryError(f"a verdict is one of {', '.join(VERDICTS)}, not {safe_text(verdict)!r}")

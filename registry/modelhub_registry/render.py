@@ -28,7 +28,7 @@ __all__ = [
 
 def version_json(version: Version) -> dict[str, Any]:
     """A version: where it stands, and what its manifest says."""
-    manifest = version.manifest.to_json()
+    manifest = version.judged.to_json()
     del manifest["kind"], manifest["version"]
     place = {
         "ref": version.ref,
@@ -42,7 +42,7 @@ def version_json(version: Version) -> dict[str, Any]:
 def details_json(details: Details) -> dict[str, Any]:
     """A version with its aliases and their history; `gaps` says why the evidence is not complete."""
     return version_json(details.version) | {
-        "gaps": details.version.manifest.gaps(),
+        "gaps": details.version.judged.gaps(),
         "aliases": list(details.aliases),
         "moves": [{"created": m.created, "by": m.by, **vars(m.move)} for m in details.moves],
     }
@@ -114,7 +114,7 @@ def print_files(version: Version) -> None:
     console.print(Text.assemble(version.ref, "  ", _verdict(version.verdict)))
     console.print(f"sha256:{version.digest}")
     table = _table("role", "format", "file", "size", "sha256")
-    manifest = version.manifest
+    manifest = version.judged
     for a in sorted(manifest.artifacts, key=lambda a: not a.is_source):
         table.add_row(a.role, a.format, a.filename, _size(a.size), f"{a.sha256[:12]}…")
     for r in manifest.reports:
@@ -126,7 +126,7 @@ def print_details(details: Details) -> None:
     """All about a version."""
     print_files(details.version)
     console = _console()
-    manifest = details.version.manifest
+    manifest = details.version.judged
     made = manifest.provenance
     console.print(
         f"published {_time(made.created)} UTC by {safe_text(made.by)} with modelhub {safe_text(made.modelhub)}"
@@ -158,7 +158,8 @@ def _print_interface(console: Console, interface: dict[str, Any]) -> None:
 def _move(event: History) -> Text:
     move = event.move
     came = f", was {move.previous}" if move.previous is not None else ""
-    text = Text(f"{_time(event.created)}  {move.alias} -> {move.number}{came}, by {safe_text(event.by)}")
+    goes = "removed" if move.number is None else f"-> {move.number}"
+    text = Text(f"{_time(event.created)}  {move.alias} {goes}{came}, by {safe_text(event.by)}")
     if move.forced:
         text.append("  FORCED", style="bold red")
     if move.reason is not None:

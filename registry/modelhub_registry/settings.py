@@ -21,7 +21,7 @@ LIMIT = 1 << 20
 
 @dataclass(frozen=True)
 class Settings:
-    """protected: aliases, in lower case, that move only on passing reports.
+    """protected: aliases, in lower case, that move only on passing reports, none older than `report_days` (or None).
 
     blobs: URL of blobs and logs, None where they lie beside registry.json. database: URL of the index, None where it is
     SQLite beside registry.json, or named by each user (a URL with a password does not belong into this file).
@@ -30,6 +30,7 @@ class Settings:
     protected: tuple[str, ...] = ("prod",)
     blobs: str | None = None
     database: str | None = None
+    report_days: int | None = 365
 
     @classmethod
     def load(cls, home: Store) -> Settings | None:
@@ -53,13 +54,16 @@ class Settings:
         if data.get("version") != VERSION:
             raise RegistryError(f"it is not of version {VERSION}, which this modelhub knows")
         protected, blobs, database = data.get("protected"), data.get("blobs"), data.get("database")
-        known = {"kind", "version", "protected", "blobs", "database"}
+        known = {"kind", "version", "protected", "blobs", "database", "report_days"}
         urls = isinstance(blobs, str | None) and isinstance(database, str | None)
-        if not isinstance(protected, list) or not urls or not data.keys() <= known:
+        days = data.get("report_days", cls.report_days)
+        lasting = days is None or (type(days) is int and days > 0)
+        if not isinstance(protected, list) or not urls or not lasting or not data.keys() <= known:
             raise RegistryError(
-                "it must have kind, version, protected (a list of aliases), and may have blobs and database (URLs)"
+                "it must have kind, version, protected (a list of aliases), and may have blobs and database (URLs) and "
+                "report_days (a number of days)"
             )
-        return cls(tuple(names.alias(word).lower() for word in protected), blobs, database)
+        return cls(tuple(names.alias(word).lower() for word in protected), blobs, database, days)
 
     def save(self, home: Store) -> None:
         """Write the settings of a new registry."""

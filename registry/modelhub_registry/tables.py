@@ -6,9 +6,9 @@ only the database knows stands in `KEPT`, which a reindex leaves alone.
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Integer, MetaData, Table, Text
+from sqlalchemy import Boolean, Column, Double, Integer, MetaData, Table, Text
 
-__all__ = ["KEPT", "METADATA", "aliases", "boot", "files", "log", "models", "versions", "writer"]
+__all__ = ["KEPT", "METADATA", "aliases", "boot", "facts", "files", "log", "models", "versions", "writer"]
 
 METADATA = MetaData()
 KEPT = MetaData()
@@ -25,7 +25,8 @@ models = Table(
     Column("versions", Integer, nullable=False),
 )
 
-# One row per entry of a log; `type` is publish or alias, and only an alias move fills alias to reason.
+# One row per entry of a log, all that is needed to write the entry again. `type` is publish, report or alias; `blob` is
+# the manifest or the report. Only an alias move fills alias to reason; its number is 0 where the alias is removed.
 log = Table(
     "log",
     METADATA,
@@ -40,9 +41,11 @@ log = Table(
     Column("reason", Text),
     Column("created", Text, nullable=False),
     Column("author", Text, nullable=False),
+    Column("blob", Text),
 )
 
 # One row per version: what a list shows, the digest a version is found by, and its `content`, which repeats tell.
+# `attached` are the reports that came later, as JSON; the verdict counts them.
 versions = Table(
     "versions",
     METADATA,
@@ -55,6 +58,7 @@ versions = Table(
     Column("exports", Text, nullable=False),
     Column("created", Text, nullable=False),
     Column("author", Text, nullable=False),
+    Column("attached", Text, nullable=False),
 )
 
 # One row per file of a version; its reports have the role `report`, its manifest the role `manifest`.
@@ -74,6 +78,20 @@ aliases = Table(
     Column("name", Text, primary_key=True),
     Column("alias", Text, primary_key=True),
     Column("number", Integer, nullable=False),
+)
+
+# What can be asked of the metadata: one row per value, and one per item of a list (`place` counts from 1). A key within
+# an object is told with dots. Numbers and truth values are in `real`, the beginning of a text is in `text`.
+facts = Table(
+    "facts",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("place", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("text", Text),
+    Column("real", Double),
 )
 
 # One row, which every writing transaction on a server updates first: so there is one at a time (`database.py`).

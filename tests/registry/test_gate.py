@@ -132,3 +132,105 @@ def test_settings_that_cannot_be_read_protect_everything(proved: Registry, text:
     (proved.root / "registry.json").write_text(text)
     with Registry(proved.root) as opened, pytest.raises(RegistryError, match="not the settings of a registry"):
         opened.alias("btag@1", "prod")
+
+
+def test_an_alias_can_be_removed_and_is_remembered(proved: Registry) -> None:
+    proved.alias("btag@1", "dev")
+    assert proved.unalias("btag", "dev") == 1
+    assert proved.aliases("btag") == {}
+    with pytest.raises(RegistryError, match="there is no btag@dev"):
+        proved.version("btag@dev")
+    with pytest.raises(RegistryError, match="there is no btag@dev"):
+        proved.unalias("btag", "dev")
+    proved.alias("btag@1", "prod")
+    with pytest.raises(RegistryError, match="give a reason"):
+        proved.unalias("btag", "prod")
+    proved.unalias("btag", "prod", reason="withdrawn")
+    moves = [(e.move.alias, e.move.number, e.move.previous, e.move.reason) for e in proved.show("btag@1").moves]
+    assert moves == [
+        ("dev", 1, None, None),
+        ("dev", None, 1, None),
+        ("prod", 1, None, None),
+        ("prod", None, 1, "withdrawn"),
+    ]
+    before = proved.list()
+    assert proved.reindex() == []
+    assert proved.list() == before
+    assert proved.aliases("btag") == {}
+    assert proved.verify() == []
+
+
+def test_a_report_that_comes_later_counts(registry: Registry, files, report) -> None:
+    source, json_, onnx = files(net_pt="weights", net_json="{}", net_onnx="graph")
+    registry.push("x", [source, json_, onnx], [report(source, json_, "different")])
+    assert registry.version("x").verdict == "different"
+    registry.attach("x@1", [report(source, json_), report(source, onnx)])
+    assert registry.version("x").verdict == registry.list("x")[0].verdict == "equivalent"
+    registry.alias("x@1", "prod")
+    assert registry.version("x@prod").digest == registry.list("x")[0].digest
+    registry.attach("x@1", [report(source, onnx, "suspect")])
+    assert registry.version("x").verdict == registry.list("x")[0].verdict == "suspect"
+    assert "net.onnx.report.json says suspect" in refused(registry, "x@1", "PROD")
+    before = registry.list(), registry.version("x")
+    assert registry.reindex() == []
+    assert (registry.list(), registry.version("x")) == before
+    assert registry.verify() == []
+    assert registry.which(report(source, onnx, "suspect"))[0].version.ref == "x@1"
+    assert registry.gc().orphans == ()
+
+
+def test_a_report_of_other_files_cannot_be_attached(proved: Registry, files, report) -> None:
+    source, other = files("other", net_pt="other weights", net_json="{}")
+    with pytest.raises(RegistryError, match="speaks of other files"):
+        proved.attach("btag@1", [report(source, other)])
+
+
+def test_attaching_twice_changes_nothing(proved: Registry, files, report) -> None:
+    source, json_ = files(net_pt="weights", net_json='{"a": 1}')
+    path = report(source, json_, "identical")
+    proved.attach("btag@1", [path])
+    entries = len(list((proved.root / "log/btag").iterdir()))
+    proved.attach("btag@1", [path])
+    assert len(list((proved.root / "log/btag").iterdir())) == entries == 2
+
+
+@pytest.mark.parametrize(("created", "told"), [
+    ("2001-01-01T00:00:00+00:00", "has expired after 365 days"),
+    ("2999-01-01T00:00:00+00:00", "made in the future"),
+    ("yesterday", "does not say when"),
+])  # fmt: skip
+def test_reports_expire(registry: Registry, files, report, created: str, told: str) -> None:
+    source, json_ = files(net_pt="weights", net_json="{}")
+    path = report(source, json_)
+    document = json.loads(path.read_text())
+    document["created"] = created  # the digest of a report does not cover its time
+    path.write_text(json.dumps(document))
+    registry.push("x", [source, json_], [path])
+    assert told in refused(registry, "x@1")
+    registry.attach("x@1", [report(source, json_, seed=2)])
+    registry.alias("x@1", "prod")
+
+
+def test_expiry_is_set_in_registry_json(registry: Registry, files, report) -> None:
+    source, json_ = files(net_pt="weights", net_json="{}")
+    path = report(source, json_)
+    document = json.loads(path.read_text())
+    document["created"] = "2001-01-01T00:00:00+00:00"
+    path.write_text(json.dumps(document))
+    registry.push("x", [source, json_], [path])
+    settings = json.loads((registry.root / "registry.json").read_text())
+    (registry.root / "registry.json").write_text(json.dumps({**settings, "report_days": None}))
+    with Registry(registry.root) as opened:
+        opened.alias("x@1", "prod")
+        assert opened.show("x@1").moves[0].move.forced is False
+
+
+def test_newest_passing(proved: Registry, files, report) -> None:
+    proved.push("btag", files("b", net_pt="second"))
+    assert proved.version("btag").number == 2
+    assert proved.version("btag@newest-passing").number == 1
+    proved.push("tau", files("b", net_pt="second"))
+    with pytest.raises(RegistryError, match="no version of tau has passing reports"):
+        proved.version("tau@newest-passing")
+    with pytest.raises(RegistryError, match="reserved"):
+        proved.alias("btag@1", "newest-passing")

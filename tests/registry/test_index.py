@@ -15,7 +15,9 @@ def test_migrations_lead_to_the_tables() -> None:
         tables = {**METADATA.tables, **KEPT.tables}
         assert set(found.get_table_names()) == {*tables, "migrations"}
         for name, table in tables.items():
-            columns = {c["name"]: (str(c["type"]), c["nullable"]) for c in found.get_columns(name)}
+            columns = {
+                c["name"]: (str(c["type"]).replace("REAL", "DOUBLE"), c["nullable"]) for c in found.get_columns(name)
+            }
             assert columns == {c.name: (str(c.type), bool(c.nullable)) for c in table.columns}
             assert found.get_pk_constraint(name)["constrained_columns"] == [c.name for c in table.primary_key]
         assert migrations.done(db) == migrations.LATEST

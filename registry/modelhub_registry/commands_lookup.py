@@ -1,0 +1,95 @@
+"""Commands that read: list, show, get, which."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from modelhub.errors import RegistryError, safe_text
+from modelhub_registry.commands import command, emit, say
+
+if TYPE_CHECKING:
+    from modelhub_registry.catalog import Registry
+
+
+@command
+@click.argument("name", required=False)
+def _list(opened: Registry, as_json: bool, name: str | None) -> None:
+    """List all versions, or those of NAME.
+
+    \b
+    Examples:
+      modelhub registry list
+      modelhub registry list btag --json
+    """
+    from modelhub_registry import render
+
+    found = opened.list(name)
+    if as_json:
+        emit([render.summary_json(summary) for summary in found])
+    elif found:
+        render.print_list(found)
+    else:
+        say(f"{opened.where}: no versions yet; `modelhub registry push` publishes the first")
+
+
+@command
+@click.argument("ref")
+def show(opened: Registry, as_json: bool, ref: str) -> None:
+    """Show all about the version REF: files, evidence, interface, metadata, and every alias move.
+
+    \b
+    Examples:
+      modelhub registry show btag@prod
+      modelhub registry show btag@sha256:1f2e3d4c --json
+    """
+    from modelhub_registry import render
+
+    details = opened.show(ref)
+    if as_json:
+        emit(render.details_json(details))
+    else:
+        render.print_details(details)
+
+
+@command
+@click.argument("ref")
+@click.option("--role", help="Only the file of this role, e.g. export:onnx.")
+@click.option("--to", metavar="FOLDER", default=".", show_default=True, help="Where to write the files.")
+def get(opened: Registry, as_json: bool, ref: str, role: str | None, to: str) -> None:
+    """Fetch the files of the version REF, verified, and its reports.
+
+    \b
+    Examples:
+      modelhub registry get btag@prod --to models/
+      modelhub registry get btag@3 --role export:json
+    """
+    paths = [str(path) for path in opened.get(ref, role, to)]
+    if as_json:
+        emit(paths)
+    else:
+        click.echo("\n".join(paths))
+
+
+@command
+@click.argument("file", metavar="FILE|SHA256")
+def which(opened: Registry, as_json: bool, file: str) -> None:
+    """Tell which versions a file belongs to: a model, an export, a report, by its bytes alone.
+
+    Exits with 7 when it belongs to none.
+
+    \b
+    Examples:
+      modelhub registry which network.json
+      modelhub registry which sha256:9c56cc51
+    """
+    from modelhub_registry import render
+
+    found = opened.which(file)
+    if as_json:
+        emit([render.found_json(hit) for hit in found])
+    if not found:
+        raise RegistryError(f"{safe_text(file)}: no version holds this file")
+    if not as_json:
+        render.print_found(found)
