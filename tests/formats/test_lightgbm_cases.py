@@ -98,3 +98,11 @@ def test_missing_values_and_categories(real: Path) -> None:
         columns.append([place.get(v, np.nan) if categorical else np.nan if v == "N/A" else float(v) for v in values])
     expected = [float(row["probability(1)"]) for row in table(folder / "expected_ClassificationAuditNA.csv")]
     compare(path, np.array(columns).T, np.array(expected))
+
+
+def test_no_case_is_left_out(real: Path) -> None:
+    """Every file among the cases that LightGBM would load is read above, by its name."""
+    above = Path(__file__).read_text()
+    models = [path for path in real.glob("*/*") if path.suffix in (".txt", ".model") and Importer().recognises(path)]
+    assert len(models) == len(list(real.iterdir()))
+    assert all(f'"{path.name}"' in above for path in models)

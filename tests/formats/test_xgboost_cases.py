@@ -66,7 +66,10 @@ def test_predictions(cases: Path, name: str, suffix: str, form: str) -> None:
     np.testing.assert_allclose(given, expected, rtol=2e-6, atol=5e-7)
 
 
-@pytest.mark.parametrize("name", ["BinomialClassificationAudit", "PoissonRegressionVisit"])
+LEGACY = ("BinomialClassificationAudit", "PoissonRegressionVisit")
+
+
+@pytest.mark.parametrize("name", LEGACY)
 def test_old_binaries_are_read(cases: Path, name: str) -> None:
     """Their own expected values are not among the cases: the shape of what is in them is."""
     path = cases / "real" / "xgboost" / f"jpmml_{name}" / f"legacy_{name}.model"
@@ -94,19 +97,32 @@ def test_old_binaries_predict_what_they_did(fixtures: Path, name: str, form: str
         np.testing.assert_allclose(given, answers[name], rtol=1e-6, atol=5e-7)
 
 
-def test_agaricus_predictions_are_among_the_leaves(cases: Path) -> None:
-    """The rows are not among the cases, but they are 0/1: every expected value is that of some row of 0 and missing."""
-    folder = cases / "real" / "xgboost" / "leaves_xgagaricus"
-    expected = np.unique(np.loadtxt(folder / "xgagaricus_true_predictions.txt"))
-    model = load(folder / "xgagaricus.model")
-    assert model.trees is not None
-    used = np.unique(model.trees.feature[model.trees.left >= 0])
-    assert len(used) <= 12
-    bits = np.arange(1 << len(used))[:, np.newaxis] >> np.arange(len(used)) & 1
-    x = np.full((len(bits), model.features), np.nan, np.float32)
-    x[:, used] = np.where(bits, 1, np.nan)
-    given = np.unique(run(Importer().read(folder / "xgagaricus.model", ReadOptions()), x))
-    assert np.abs(given[:, np.newaxis] - expected).min(axis=0).max() < 1e-7
+def agaricus(fixtures: Path) -> np.ndarray:
+    """The rows behind the expected values: 1 or missing (fixtures/xgboost/agaricus/make.py)."""
+    with np.load(fixtures / "xgboost" / "agaricus" / "rows.npz") as file:
+        bits = np.unpackbits(file["bits"], axis=1, count=127)
+    return np.where(bits, 1, np.nan).astype(np.float32)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["xgagaricus", "xgblin_agaricus"])
+def test_old_binaries_of_trees_and_of_a_line(cases: Path, fixtures: Path, name: str, form: str) -> None:
+    folder = cases / "real" / "xgboost" / f"leaves_{name}"
+    path = folder / f"{name}.model"
+    assert Importer().recognises(path)
+    expected = np.loadtxt(folder / f"{name}_true_predictions.txt")
+    given = run(written(Importer().read(path, ReadOptions()), form), agaricus(fixtures))
+    np.testing.assert_allclose(given[:, 0], expected, rtol=0, atol=3e-7)
+
+
+def test_no_case_is_left_out(cases: Path) -> None:
+    """Every file among the cases that is a model is one of those above."""
+    tried = {f"jpmml_{name}/{name}{suffix}" for name in CASES for suffix in (".json", ".ubj")}
+    tried |= {f"jpmml_{name}/legacy_{name}.model" for name in LEGACY}
+    tried |= {f"leaves_{name}/{name}.model" for name in ("xgagaricus", "xgblin_agaricus")}
+    folder = cases / "real" / "xgboost"
+    found = [path for path in folder.glob("*/*") if path.suffix not in (".csv", ".md", ".txt")]
+    assert {path.relative_to(folder).as_posix() for path in found} == tried
 
 
 def test_the_engine_declines_what_a_newer_xgboost_wrote(cases: Path, tmp_path: Path) -> None:
