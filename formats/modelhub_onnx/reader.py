@@ -16,6 +16,7 @@ from modelhub.errors import UnreadableFile, Unsupported, safe_text
 from modelhub.files import read_bytes
 from modelhub.graph.builder import OPSET
 from modelhub.protocols import ReadOptions
+from modelhub_onnx.trees import check_trees
 
 __all__ = ["parse", "read"]
 
@@ -38,6 +39,7 @@ def read(path: Path, options: ReadOptions) -> ir.Model:  # noqa: ARG001 - an ONN
         onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as error:
         raise UnreadableFile(f"{path}: not a valid ONNX model: {safe_text(error, 160)}") from None
+    check_trees(proto, str(path))
     if _opset(proto) < OPSET:
         proto = _raise(proto, path)
     try:

@@ -14,6 +14,7 @@ from modelhub.errors import Inconclusive, safe_text
 from modelhub.files import read_bytes
 from modelhub.graph.interface import KEY, Interface
 from modelhub_onnx.reader import parse
+from modelhub_onnx.trees import check_trees
 
 if TYPE_CHECKING:
     from modelhub.protocols import Arrays, Engine, ReadOptions
@@ -24,6 +25,7 @@ __all__ = ["Session", "load"]
 def load(path: Path, interface: Interface, precision: str, options: ReadOptions) -> Engine:  # noqa: ARG001
     """The file in a session, in the precision it is written in and no other: that is what will be deployed."""
     proto = parse(path)
+    check_trees(proto, str(path))
     own = _precision(proto)
     if own != precision:
         raise Inconclusive(f"{path.name} is written in {own}")
@@ -40,7 +42,7 @@ def _precision(proto: onnx.ModelProto) -> str:
 
 
 class Session:
-    """An `Engine`: one onnxruntime session on the CPU, one thread."""
+    """An `Engine`: one onnxruntime session on the CPU, on one thread unless told otherwise."""
 
     name = "onnxruntime"
     version: str = onnxruntime.__version__
@@ -48,18 +50,27 @@ class Session:
     refuses_empty = False
     """onnxruntime 1.32 brings the whole process down when a GRU is given an empty sequence: it is not asked to."""
 
-    def __init__(self, model: bytes, interface: Interface, precision: str, *, prepares: bool = False) -> None:
+    def __init__(
+        self, model: bytes, interface: Interface, precision: str, *, prepares: bool = False, threads: int = 1
+    ) -> None:
         self.precision = precision
+        self._model = model
         self._interface = interface
         self._prepares = prepares
         settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = 1
+        settings.intra_op_num_threads = threads
         settings.log_severity_level = 4
         try:
             self._session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no public base
             raise Inconclusive(f"onnxruntime cannot load this model in {precision}: {_last(error)}") from None
         self._batch = _fixed(self._session.get_inputs())
+
+    def with_threads(self, threads: int) -> Session:
+        """The same model in an engine that may use several threads."""
+        other = Session(self._model, self._interface, self.precision, prepares=self._prepares, threads=threads)
+        other.refuses_empty = self.refuses_empty
+        return other
 
     def __call__(self, arrays: Arrays) -> Arrays:
         """Outputs by tensor name; a graph with a burnt-in batch is fed in slices of that size."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-__all__ = ["Numbers", "Strings", "ints", "without_long_attributes"]
+from modelhub.errors import UnreadableFile, safe_text
+
+__all__ = ["Numbers", "Strings", "floats", "ints", "place_of", "tensor", "texts", "without_long_attributes"]
 
 LONG = 1000
 """From how many items on an attribute is long."""
@@ -43,10 +45,59 @@ class Strings(ir.Attr):
         return tuple(map(self.texts.__getitem__, self.choice.tolist()))
 
 
-def ints(node: ir.Node, name: str) -> NDArray[np.int64]:
-    """An attribute of whole numbers as an array."""
-    attribute = node.attributes[name]
-    return np.asarray(attribute.array if isinstance(attribute, Numbers) else attribute.as_ints(), np.int64)
+def ints(node: ir.Node, name: str, count: int | None = None) -> NDArray[np.int64]:
+    """An attribute of whole numbers as an array, of `count` items if that is said. Raises `UnreadableFile`."""
+    attribute = _attribute(node, name, ir.AttributeType.INTS)
+    array = np.asarray(attribute.array if isinstance(attribute, Numbers) else attribute.as_ints(), np.int64)
+    return _counted(node, name, array, count)
+
+
+def floats(node: ir.Node, name: str, count: int | None = None) -> NDArray[np.float64]:
+    """An attribute of numbers as an array: a list, or a tensor called `name` + "_as_tensor"."""
+    if f"{name}_as_tensor" in node.attributes:
+        return _counted(node, name, tensor(node, f"{name}_as_tensor").astype(np.float64), count)
+    attribute = _attribute(node, name, ir.AttributeType.FLOATS)
+    array = np.asarray(attribute.array if isinstance(attribute, Numbers) else attribute.as_floats(), np.float64)
+    return _counted(node, name, array, count)
+
+
+def texts(node: ir.Node, name: str, known: Sequence[str], count: int | None = None) -> NDArray[np.int64]:
+    """An attribute of texts, each given as its place in `known`."""
+    attribute = _attribute(node, name, ir.AttributeType.STRINGS)
+    if isinstance(attribute, Strings) and attribute.texts == tuple(known):
+        return _counted(node, name, np.asarray(attribute.choice, np.int64), count)
+    place = {text: index for index, text in enumerate(known)}
+    array = np.array([place.get(text, -1) for text in attribute.as_strings()], np.int64)
+    if (array < 0).any():
+        strange = attribute.as_strings()[int(np.argmax(array < 0))]
+        raise UnreadableFile(f"{place_of(node)}: {name} has the unknown entry {safe_text(strange)!r}")
+    return _counted(node, name, array, count)
+
+
+def tensor(node: ir.Node, name: str, count: int | None = None) -> NDArray[Any]:
+    """An attribute that is a tensor of one axis."""
+    array = np.asarray(_attribute(node, name, ir.AttributeType.TENSOR).as_tensor().numpy())
+    if array.ndim != 1 or array.dtype.kind not in "biuf":
+        raise UnreadableFile(f"{place_of(node)}: {name} is not a list of numbers")
+    return _counted(node, name, array, count)
+
+
+def place_of(node: ir.Node) -> str:
+    """Name and operator, for errors."""
+    return f"{safe_text(node.name)} ({safe_text(node.op_type)})"
+
+
+def _attribute(node: ir.Node, name: str, kind: ir.AttributeType) -> ir.Attr:
+    attribute = node.attributes.get(name)
+    if attribute is None or attribute.is_ref() or attribute.type != kind:
+        raise UnreadableFile(f"{place_of(node)}: {name} is missing or not of its type")
+    return attribute
+
+
+def _counted(node: ir.Node, name: str, array: NDArray[Any], count: int | None) -> NDArray[Any]:
+    if count is not None and len(array) != count:
+        raise UnreadableFile(f"{place_of(node)}: {name} holds {len(array)} entries, not {count}")
+    return array
 
 
 @contextmanager

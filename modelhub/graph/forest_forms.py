@@ -13,12 +13,15 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from modelhub.errors import UnreadableFile, Unsupported, safe_text
+from modelhub.errors import UnreadableFile, Unsupported
 from modelhub.graph.forest import Compare, Forest, Link, Sets, tree_of
-from modelhub.graph.forest_attributes import ints
-from modelhub.graph.forest_onnx import LARGEST_TABLE, narrowed
+from modelhub.graph.forest_attributes import ints, place_of, tensor
+from modelhub.graph.forest_onnx import LARGEST_TABLE, check_depth, narrowed
 
-__all__ = ["Found", "forest_at", "forests", "retype", "with_table"]
+__all__ = ["Found", "forest_at", "forests", "from_node", "retype", "structure", "with_table", "with_targets", "without"]
+
+LARGEST_COUNT = 1 << 24
+"""Features and outputs of a forest in a file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +48,7 @@ def forest_at(node: ir.Node) -> Found:
     """The forest whose TreeEnsemble is `node`, and the table of leaves behind it. Raises `Unsupported` as `forests`."""
     forest, x = from_node(node), node.inputs[0]
     if x is None:
-        raise Unsupported(f"{safe_text(node.name)} (TreeEnsemble) has no input")
+        raise Unsupported(f"{place_of(node)} has no input")
     chain = with_table(node)
     if len(chain) == 1:
         return Found(forest, x, node.outputs[0], chain)
@@ -84,59 +87,85 @@ def _constant(value: ir.Value | None) -> NDArray[Any] | None:
 
 def from_node(node: ir.Node) -> Forest:
     """The forest of a TreeEnsemble node, as the operator says it in float64: base 0, no link."""
-    where = f"{safe_text(node.name)} (TreeEnsemble)"
+    forest = structure(node)
     if _int(node, "aggregate_function", 1) != 1 or _int(node, "post_transform", 0) != 0:
-        raise Unsupported(f"{where} is no plain sum of its trees")
-    modes, splits = (_tensor(node, name) for name in ("nodes_modes", "nodes_splits"))
-    weights = _tensor(node, "leaf_weights").astype(np.float64)
+        raise Unsupported(f"{place_of(node)} is no plain sum of its trees")
+    return forest
+
+
+def structure(node: ir.Node) -> Forest:
+    """The trees of a TreeEnsemble node, whatever is made of their values. Raises `UnreadableFile` where it has none."""
+    where = place_of(node)
+    splits, weights = tensor(node, "nodes_splits"), tensor(node, "leaf_weights").astype(np.float64)
     count, leaves = len(splits), len(weights)
-    child = {}
-    for side in ("true", "false"):
-        ids, is_leaf = ints(node, f"nodes_{side}nodeids"), ints(node, f"nodes_{side}leafs")
-        child[side] = ids + count * (is_leaf != 0)
-    missing = (
-        ints(node, "nodes_missing_value_tracks_true") if "nodes_missing_value_tracks_true" in node.attributes else 0
-    )
+    modes = tensor(node, "nodes_modes", count)
+    features, targets = ints(node, "nodes_featureids", count), ints(node, "leaf_targetids", leaves)
+    outputs = _int(node, "n_targets", 1)
+    if not 0 < outputs <= LARGEST_COUNT or ((targets < 0) | (targets >= outputs)).any():
+        raise UnreadableFile(f"{where} has a leaf for an output that is not there")
+    if ((features < 0) | (features >= LARGEST_COUNT)).any():
+        raise UnreadableFile(f"{where} asks for no known feature")
+    child = {side: _children(node, side, count, leaves) for side in ("true", "false")}
+    missing: NDArray[Any] = np.zeros(count, np.bool_)
+    if "nodes_missing_value_tracks_true" in node.attributes:
+        missing = ints(node, "nodes_missing_value_tracks_true", count) != 0
     nothing = np.full(leaves, -1, np.int64)
     bare = (child["true"] == child["false"]) & (child["true"] >= count)  # a tree of one leaf
     leaf = np.append(np.where(bare, child["true"] - count, -1), np.arange(leaves))
     member = np.append(modes == Compare.MEMBER, np.zeros(leaves, np.bool_))
-    roots, targets = ints(node, "tree_roots"), ints(node, "leaf_targetids")
+    roots = ints(node, "tree_roots")
+    if ((roots < 0) | (roots >= count)).any():
+        raise UnreadableFile(f"{where}: the root of a tree is not a node")
     forest = Forest(
-        features=int(ints(node, "nodes_featureids").max(initial=0)) + 1,
-        feature=np.append(np.where(bare, -1, ints(node, "nodes_featureids")), nothing).astype(np.int32),
+        features=int(features.max(initial=0)) + 1,
+        feature=np.append(np.where(bare, -1, features), nothing).astype(np.int32),
         compare=np.append(modes, np.zeros(leaves, np.uint8)),
         threshold=np.append(splits.astype(np.float64), np.zeros(leaves)),
         true_child=np.append(np.where(bare, -1, child["true"]), nothing),
         false_child=np.append(np.where(bare, -1, child["false"]), nothing),
-        missing=np.append(np.broadcast_to(missing, count) != 0, np.zeros(leaves, np.bool_)),
+        missing=np.append(missing, np.zeros(leaves, np.bool_)),
         leaf=leaf,
         values=weights[:, np.newaxis],
         roots=roots,
         tree_output=np.zeros(len(roots), np.int64),
         tree_weight=np.ones(len(roots)),
-        base=np.zeros(_int(node, "n_targets", 1)),
+        base=np.zeros(outputs),
         link=Link(),
         dtype="float64",
         sets=_sets(node, member, where),
     )
-    forest = _without(forest, np.append(np.zeros(count, np.bool_), np.isin(np.arange(leaves), leaf[:count][bare])))
+    forest = without(forest, np.append(np.zeros(count, np.bool_), np.isin(np.arange(leaves), leaf[:count][bare])))
+    forest.checked(where)
+    check_depth(forest)
+    return with_targets(forest, targets, where)
+
+
+def with_targets(forest: Forest, targets: NDArray[np.int64], where: str) -> Forest:
+    """The forest, whose leaves hold one value each, with the outputs [leaves] they feed: by tree, or leaf by leaf."""
     tree = tree_of(forest, where)
     ends = np.flatnonzero(~forest.splits)
     output = np.zeros(forest.trees, np.int64)
     output[tree[ends]] = targets[forest.leaf[ends]]
     if (output[tree[ends]] == targets[forest.leaf[ends]]).all():
-        return replace(forest, tree_output=output).checked(where)
+        return replace(forest, tree_output=output)
+    leaves = len(forest.values)
     if leaves * forest.outputs > LARGEST_TABLE:
         raise Unsupported(f"{where}: {leaves} leaves for any of {forest.outputs} outputs are too many")
-    if not 0 <= int(targets.min()) <= int(targets.max()) < forest.outputs:
-        raise UnreadableFile(f"{where} has a leaf for an output that is not there")
     values = np.zeros((leaves, forest.outputs))
-    values[np.arange(leaves), targets] = weights
-    return replace(forest, values=values).checked(where)
+    values[np.arange(leaves), targets] = forest.values[:, 0]
+    return replace(forest, values=values)
 
 
-def _without(forest: Forest, gone: NDArray[np.bool_]) -> Forest:
+def _children(node: ir.Node, side: str, count: int, leaves: int) -> NDArray[np.int64]:
+    """One child of every split: a split, or `count` + a leaf."""
+    ids, is_leaf = ints(node, f"nodes_{side}nodeids", count), ints(node, f"nodes_{side}leafs", count) != 0
+    gone = (ids < 0) | (ids >= np.where(is_leaf, leaves, count))
+    if gone.any():
+        raise UnreadableFile(f"{place_of(node)}: node {int(np.argmax(gone))} has a child that is not there")
+    return np.asarray(ids + count * is_leaf)
+
+
+def without(forest: Forest, gone: NDArray[np.bool_]) -> Forest:
     """The forest without the nodes `gone`, which nothing leads to any more."""
     if not gone.any():
         return forest
@@ -159,10 +188,10 @@ def _without(forest: Forest, gone: NDArray[np.bool_]) -> Forest:
 def _sets(node: ir.Node, member: NDArray[np.bool_], where: str) -> Sets | None:
     if not member.any():
         return None
-    values = _tensor(node, "membership_values").astype(np.float64)
+    values = tensor(node, "membership_values").astype(np.float64)
     ends = np.flatnonzero(np.isnan(values))
-    if len(ends) != member.sum():
-        raise Unsupported(f"{where}: {len(ends)} sets of categories for {int(member.sum())} nodes")
+    if len(ends) != member.sum() or ends[-1] != len(values) - 1:
+        raise UnreadableFile(f"{where}: {len(ends)} sets of categories for {int(member.sum())} nodes")
     sizes = np.zeros(len(member), np.int64)
     sizes[member] = np.diff(ends, prepend=-1) - 1
     return Sets.of(sizes, values[~np.isnan(values)])
@@ -170,11 +199,7 @@ def _sets(node: ir.Node, member: NDArray[np.bool_], where: str) -> Sets | None:
 
 def _int(node: ir.Node, name: str, default: int) -> int:
     attribute = node.attributes.get(name)
-    return default if attribute is None else int(attribute.as_int())
-
-
-def _tensor(node: ir.Node, name: str) -> NDArray[Any]:
-    return np.asarray(node.attributes[name].as_tensor().numpy())
+    return default if attribute is None or attribute.type != ir.AttributeType.INT else int(attribute.as_int())
 
 
 def retype(node: ir.Node, dtype: str) -> None:
@@ -182,12 +207,12 @@ def retype(node: ir.Node, dtype: str) -> None:
 
     Going down, thresholds go to the deciding side (`narrowed`) and leaves to the nearest.
     """
-    tensors = {"nodes_splits": _tensor(node, "nodes_splits")}
+    tensors = {"nodes_splits": tensor(node, "nodes_splits")}
     if dtype == "float32":
-        compare, threshold = narrowed(_tensor(node, "nodes_modes"), tensors["nodes_splits"].astype(np.float64))
+        compare, threshold = narrowed(tensor(node, "nodes_modes"), tensors["nodes_splits"].astype(np.float64))
         tensors = {"nodes_modes": compare, "nodes_splits": threshold}
     for name in ("nodes_splits", "leaf_weights", "membership_values"):
         if name in node.attributes:
-            tensors[name] = tensors.get(name, _tensor(node, name)).astype(dtype)
+            tensors[name] = tensors.get(name, tensor(node, name)).astype(dtype)
     for name, array in tensors.items():
         node.attributes[name] = ir.AttrTensor(name, ir.tensor(array))

@@ -31,7 +31,16 @@ from modelhub.graph.forest_attributes import Numbers
 from modelhub.graph.forest_linear import as_vectors
 from modelhub.graph.interface import Interface
 
-__all__ = ["apply_link", "boundaries", "margins", "narrowed", "to_graph", "tree_ensemble"]
+__all__ = [
+    "LARGEST_TABLE",
+    "apply_link",
+    "boundaries",
+    "check_depth",
+    "margins",
+    "narrowed",
+    "to_graph",
+    "tree_ensemble",
+]
 
 LARGEST_CATEGORY = 1 << 24
 
@@ -174,7 +183,7 @@ def tree_ensemble(forest: Forest, values: NDArray[np.float64], outputs: NDArray[
     TreeEnsemble counts splits and leaves apart and its roots are splits: a tree of one leaf gets a split that leads
     to that leaf on both sides.
     """
-    _check_depth(forest)
+    check_depth(forest)
     splits = np.flatnonzero(forest.splits)
     ends = np.flatnonzero(~forest.splits)
     place = np.empty(forest.nodes, np.int64)
@@ -224,7 +233,8 @@ def tree_ensemble(forest: Forest, values: NDArray[np.float64], outputs: NDArray[
     return attributes
 
 
-def _check_depth(forest: Forest) -> None:
+def check_depth(forest: Forest) -> None:
+    """Refuse trees of more than `DEEPEST` splits below each other."""
     level = forest.roots
     for _ in range(DEEPEST + 1):
         level = level[forest.splits[level]]

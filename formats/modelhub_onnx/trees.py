@@ -1,0 +1,42 @@
+"""Trees in ONNX files: none that brings an engine down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx
+import onnx_ir as ir
+
+from modelhub.errors import UnreadableFile, Unsupported, safe_text
+from modelhub.graph import forest_classic_read, forest_forms
+
+__all__ = ["check_trees"]
+
+
+def check_trees(proto: onnx.ModelProto, where: str) -> None:
+    """Refuse trees that are none: children that are not there or have two parents, circles, thresholds that are NaN.
+
+    And trees so deep that onnxruntime, which walks them by recursion as it loads a model, ends the whole process.
+    """
+    for node in _nodes(proto):
+        if node.domain != "ai.onnx.ml" or not node.op_type.startswith("TreeEnsemble"):
+            continue
+        try:
+            parsed = ir.serde.deserialize_node(node)
+        except Exception as error:  # onnx_ir raises many kinds on malformed protos
+            raise UnreadableFile(f"{where}: {safe_text(node.op_type)}: {safe_text(error, 160)}") from None
+        read = forest_classic_read if forest_classic_read.is_classic(parsed) else forest_forms
+        try:
+            read.structure(parsed)
+        except (UnreadableFile, Unsupported) as error:
+            raise type(error)(f"{where}: {error}") from None
+
+
+def _nodes(proto: onnx.ModelProto) -> Iterable[onnx.NodeProto]:
+    """Every node of the graph, its subgraphs and functions."""
+    todo = [proto.graph.node, *(function.node for function in proto.functions)]
+    while todo:
+        for node in todo.pop():
+            yield node
+            for attribute in node.attribute:
+                todo += [graph.node for graph in (attribute.g, *attribute.graphs) if graph.node]
