@@ -10,12 +10,12 @@ Outcomes are small, can be pickled, and may be taken in any order: a worker else
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -95,16 +95,23 @@ class Bench:
 
     def run(self, probe: Probe) -> Outcome:
         """Give one batch to every engine, and compare the answers pair by pair."""
+        return self.ask(probe)()
+
+    def ask(self, probe: Probe) -> Callable[[], Outcome]:
+        """Give one batch to every engine; the comparing that is left to do may be done beside the next batch."""
         nothing: tuple[ProbeResult | None, ...] = (None,) * len(self.pairs)
         if not any(side.engines for side in self.sides):
-            return Outcome(nothing)
+            return lambda: Outcome(nothing)
         empty = probe.length == 0  # not every engine has a meaning for an empty sequence
         try:
-            answers = {side.party.role: side.run(probe.arrays, lenient=empty) for side in self.sides}
+            answers = {side.party.role: side.answer(probe, lenient=empty) for side in self.sides}
         except Inconclusive as error:
-            if empty:
-                return Outcome(nothing, skipped=f"{probe.name} at length 0: {error}")
-            return Outcome(nothing, refusal=str(error))
+            told = (
+                Outcome(nothing, skipped=f"{probe.name} at length 0: {error}")
+                if empty
+                else Outcome(nothing, refusal=str(error))
+            )
+            return lambda: told
         chosen = [
             (answers[pair.a.party.role].get(pair.high), answers[pair.b.party.role].get(pair.low)) for pair in self.pairs
         ]
@@ -113,9 +120,17 @@ class Bench:
             for pair, (a, b) in zip(self.pairs, chosen, strict=True)
             if not pair.missing and a is not None and b is not None
         ]
+        if not probe.judged:
+            return Outcome(nothing, skipped=_classes(probe, legs))
         spread = self._spread(probe, answers, [(a, b, pair.precision) for pair, a, b in legs])
-        found = {id(pair): judge(probe, a, b, spread.allowed(a, pair.precision), pair.precision) for pair, a, b in legs}
-        return Outcome(tuple(found.get(id(pair)) for pair in self.pairs), spread.reached)
+
+        def compared() -> Outcome:
+            found = {
+                id(pair): judge(probe, a, b, spread.allowed(a, pair.precision), pair.precision) for pair, a, b in legs
+            }
+            return Outcome(tuple(found.get(id(pair)) for pair in self.pairs), spread.reached)
+
+        return compared
 
     @property
     def learned(self) -> dict[Shape, Usual]:
@@ -142,6 +157,21 @@ class Bench:
         side = next(side for side in self.sides if answers[side.party.role])
         precision, answer = next(iter(answers[side.party.role].items()))
         return moved(side.engines[precision], probe, answer)
+
+
+def _classes(probe: Probe, legs: list[tuple[Pair, Arrays, Arrays]]) -> str:
+    """Which sides make numbers of what is none for others: told, not judged."""
+
+    def kind(x: NDArray[Any]) -> NDArray[Any]:
+        return np.where(np.isfinite(x), 0, np.where(np.isnan(x), 1, 2))
+
+    apart = {
+        pair.between
+        for pair, a, b in legs
+        if any(a[name].shape == b[name].shape and (kind(a[name]) != kind(b[name])).any() for name in a)
+    }
+    told = "; ".join(f"{' and '.join(between)} disagree on what is NaN or infinite" for between in sorted(apart))
+    return f"{probe.name} inputs are not judged: {told}" if told else ""
 
 
 def _pairs(a: Side, b: Side) -> list[Pair]:

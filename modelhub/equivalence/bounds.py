@@ -45,7 +45,7 @@ WHOLE = 1024
 SAMPLE = 64
 """Events that are shaken of a larger one."""
 
-LEARNED = (8, 256)
+LEARNED = (8, 128)
 """Of how many events at least, and at most, the usual tolerance of a whole file is learned."""
 
 CAREFUL = 0.1

@@ -195,7 +195,9 @@ def compare(
         ratio[~allowed.known & (ratio.reshape(len(ratio), -1) <= 1).all(axis=1)] = 0.0
     flat = ratio.reshape(len(ratio), -1)
     worst_of = flat.max(axis=1, initial=0.0)
-    candidates = np.argsort(-worst_of, kind="stable")[:ROWS]
+    few = np.argpartition(worst_of, -ROWS)[-ROWS:] if len(worst_of) > ROWS else np.arange(len(worst_of))
+    candidates = few[np.lexsort((few, -worst_of[few]))]
+    tolerance, identical = np.broadcast_to(allowed.tolerance, a.shape), bool(same.all())
 
     def at(event: int) -> Difference:
         inner = np.unravel_index(int(np.argmax(flat[event])), ratio.shape[1:])
@@ -203,12 +205,12 @@ def compare(
         return Difference(
             output,
             float(difference[place]),
-            float(np.broadcast_to(allowed.tolerance, a.shape)[place]),
+            float(tolerance[place]),
             int(numbers[event]) if numbers is not None and len(numbers) == len(flat) else event,
             place[1:],
             float(a[place]),
             float(b[place]),
-            identical=bool(same.all()),
+            identical=identical,
             limit=allowed.limit,
         )
 
@@ -247,10 +249,11 @@ def _scatter(probe: Probe, output: str, a: Array, ratio: Array) -> tuple[tuple[i
     place = (numbers.astype(np.uint64)[:, np.newaxis] * np.uint64(width) + np.arange(width, dtype=np.uint64)).ravel()
     rank = _mixed(place + np.uint64(int.from_bytes(key[:8], "little")))
     chosen = np.argpartition(rank, SCATTER)[:SCATTER] if rank.size > SCATTER else np.arange(rank.size)
+    chosen = chosen[np.argsort(rank[chosen])]
     sizes, ratios = np.abs(a.ravel()[chosen]), ratio.ravel()[chosen]
     finite = np.isfinite(sizes) & np.isfinite(ratios)
     columns = rank[chosen][finite].tolist(), _short(sizes[finite]), _short(ratios[finite])
-    return sample(zip(*columns, strict=True))
+    return tuple(zip(*columns, strict=True))
 
 
 def _short(x: Array) -> list[float]:
@@ -259,7 +262,7 @@ def _short(x: Array) -> list[float]:
         digits = 2 - np.floor(np.log10(np.where(x > 0, x, 1.0)))
         near = np.clip(digits, -300, 300)
         short = np.round(x * 10.0**near) / 10.0**near
-    return [float(value) for value in np.where(np.isfinite(short), short, x)]
+    return list(np.where(np.isfinite(short), short, x).tolist())
 
 
 def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from modelhub import plugins
 from modelhub.equivalence.report import Party
@@ -17,6 +19,7 @@ from modelhub.protocols import ReadOptions, WriteOptions
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from modelhub.equivalence.probes import Probe
     from modelhub.protocols import Arrays, Engine
 
 __all__ = ["Side", "graph_side", "load_side"]
@@ -53,6 +56,22 @@ class Side:
             self.party.missing = "; ".join(reasons)
         self.party.engines = [f"{e.name} {e.version} {e.precision}" for e in self.engines.values()]
 
+    def answer(self, probe: Probe, *, lenient: bool) -> dict[str, Arrays]:
+        """Outputs by key for a probe, given to the engines in its pieces, with its threads. Raises as `run` does."""
+        if probe.threads > 1 and any(hasattr(engine, "with_threads") for engine in self.engines.values()):
+            return replace(self, engines=_threaded(self.engines, probe.threads)).run(probe.arrays, lenient=lenient)
+        if not probe.pieces or self.party.role == "graph":
+            return self.run(probe.arrays, lenient=lenient)
+        backwards = dict(reversed(probe.arrays.items()))  # inputs are known by name, not by place
+        parts = [
+            self.run({name: x[events] for name, x in backwards.items()}, lenient=lenient) for events in probe.pieces
+        ]
+        back = np.argsort(np.concatenate(probe.pieces))
+        return {
+            key: {name: np.concatenate([part[key][name] for part in parts])[back] for name in outputs}
+            for key, outputs in parts[0].items()
+        }
+
     def run(self, arrays: Arrays, *, lenient: bool) -> dict[str, Arrays]:
         """Outputs by key. Raises `Inconclusive` where an engine refuses this probe; if lenient, where all do."""
         results: dict[str, Arrays] = {}
@@ -65,6 +84,13 @@ class Side:
         if refusal is not None and not (lenient and results):
             raise refusal
         return results
+
+
+def _threaded(engines: dict[str, Engine], threads: int) -> dict[str, Engine]:
+    return {
+        key: engine.with_threads(threads) if hasattr(engine, "with_threads") else engine
+        for key, engine in engines.items()
+    }
 
 
 def load_side(

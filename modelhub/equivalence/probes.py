@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,14 @@ BATCH = 500
 LENGTHS = (0, 1, 2, 3, 7, 20)
 """Sequence lengths tried where the graph leaves them open."""
 
+LONG = 64
+"""Steps of probe "long"."""
+
+PIECES = (1, 2, 5, 12, 29)
+"""Where probe "pieces" cuts its events."""
+
+THREADS = 4
+
 Draw = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]]
 
 
@@ -41,6 +49,9 @@ class Probe:
     length:  the number of steps of every sequence, None without sequences.
     kind:    the class of probes it belongs to; its name, where that is not given.
     numbers: [events] what the events are called in the report; counted from 0 where not given.
+    pieces:  the events that all sides but the graph get in one call, call by call; () for all in one.
+    threads: how many threads an engine uses that lets itself be told.
+    judged:  whether a difference is a fault, or only to be told.
     """
 
     name: str
@@ -48,6 +59,9 @@ class Probe:
     arrays: dict[str, NDArray[Any]]
     kind: str = ""
     numbers: NDArray[np.int64] | None = None
+    pieces: tuple[NDArray[np.int64], ...] = ()
+    threads: int = 1
+    judged: bool = True
 
     def __post_init__(self) -> None:
         if not self.kind:
@@ -61,53 +75,139 @@ class Probe:
 
 @dataclass(frozen=True)
 class _Manner:
-    """How values are made: drawn by `draw`, with holes where a default stands in, indices from `least` on."""
+    """How values are made.
+
+    draw:    numbers as the network sees them, after offset and scale; where `raw`, before.
+    share:   draws in [0, 1) stand for the declared range of a variable, where it has one.
+    holes:   a third of the variables that have a default are NaN.
+    padded:  events end with steps of zeros.
+    lengths: whether all lengths of sequences are tried, or one.
+    judged:  see `Probe`.
+    """
 
     draw: Draw
+    raw: bool = False
+    share: bool = False
     holes: bool = False
+    padded: bool = False
+    lengths: bool = False
+    judged: bool = True
     least: int = 0
+    """Indices are drawn from here on."""
+
+
+def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    return rng.standard_normal(shape)
+
+
+def _signs(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    return np.asarray(rng.choice([-1.0, 1.0], shape))
+
+
+def _odd(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Zeros of either sign, numbers that float32 can only just hold, tiny and huge ones among normal ones."""
+    odd = _signs(rng, shape) * rng.choice([0.0, 1e-45, 1e-40, 1.2e-38, 1e-30, 1e15, 1e30], shape)
+    return np.where(rng.random(shape) < 0.3, odd, rng.standard_normal(shape))
+
+
+def _nonfinite(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    few = rng.random(shape) < 0.5 / max(shape[-1], 1)
+    return np.where(few, rng.choice([np.nan, np.inf, -np.inf], shape), rng.standard_normal(shape))
+
+
+CLASSES: dict[str, _Manner] = {
+    "normal": _Manner(_normal, lengths=True),
+    "wide": _Manner(lambda rng, shape: 10 ** rng.uniform(-3, 3, shape) * _signs(rng, shape), lengths=True),
+    "zero": _Manner(lambda _, shape: np.zeros(shape), lengths=True),
+    "missing": _Manner(_normal, holes=True, lengths=True),
+    "padded": _Manner(_normal, padded=True),
+    "uniform": _Manner(lambda rng, shape: rng.random(shape), share=True),
+    "corners": _Manner(lambda rng, shape: rng.integers(0, 2, shape).astype(np.float64), share=True),
+    "raw": _Manner(lambda rng, shape: 10 ** rng.uniform(-3, 6, shape), raw=True),
+    "odd": _Manner(_odd, raw=True),
+    "nonfinite": _Manner(_nonfinite, judged=False),
+}
+"""How the numbers of each class are made."""
+
+RANGE = 3.0
+"""Where a variable has no declared range, it is taken from minus to plus this after offset and scale."""
 
 
 def probes(model: ir.Model, seed: int, *, masks: bool = True) -> Iterator[Probe]:
     """Every probe for `model`, the same for the same seed, whatever the order they are drawn in.
 
-    normal:   what a network sees in training: standard normal after offset and scale.
-    wide:     ±10^U(-3, 3), for branches, saturation and cancellation.
-    zero:     all zero after offset and scale.
-    missing:  normal, with NaN in a third of the variables that have a default.
+    normal:    what a network sees in training: standard normal after offset and scale.
+    wide:      ±10^U(-3, 3), for branches, saturation and cancellation.
+    zero:      all zero after offset and scale.
+    missing:   normal, with NaN in a third of the variables that have a default.
+    padded:    normal, with zeros after offset and scale in the last steps of sequences.
+    uniform:   in the declared range of each variable, else in ±3 after offset and scale.
+    corners:   at either end of that range.
+    raw:       10^U(-3, 6) before offset and scale, as energies in MeV and GeV are.
+    odd:       zeros of either sign, denormal, tiny and huge numbers among normal ones.
+    nonfinite: NaN and infinities among normal numbers; what comes out is told, not judged.
+    long:      normal, in longer sequences than elsewhere.
+    pieces:    normal, one event at a time and in odd sizes.
+    order:     normal, events in another order, inputs given in another order.
+    threads:   normal, in engines that take several threads.
     threshold: on, just below and just above every threshold of trees (`tree_probes`).
 
     A network with masks gets no step that it would mask out (zeros, index 0) where `masks` is false: for a target that
     knows none and is told so (`Exporter.masks`).
     """
     interface = Interface.of(model)
-    draws: dict[str, Draw] = {
-        "normal": lambda rng, shape: rng.standard_normal(shape),
-        "wide": lambda rng, shape: 10 ** rng.uniform(-3, 3, shape) * rng.choice([-1.0, 1.0], shape),
-        "zero": lambda _, shape: np.zeros(shape),
-    }
+    key = f"{seed}/{_digest(model)}"
     whole = not masks and any(node.op_type == "CompactSteps" for node in model.graph)
-    if whole:
-        del draws["zero"]
-    if any(f.default is not None for record in interface.inputs for f in record.features):
-        draws["missing"] = draws["normal"]
-    lengths: tuple[int | None, ...] = (None,)
-    if any(record.sequence for record in interface.inputs):
-        lengths = tuple(_lengths(interface))
+    defaults = any(f.default is not None for record in interface.inputs for f in record.features)
+    sequences = any(record.sequence for record in interface.inputs)
+    left_out = {"zero", "padded"} if whole else set()
+    left_out |= (set() if defaults else {"missing"}) | (set() if sequences else {"padded"})
+    lengths: tuple[int | None, ...] = tuple(_lengths(interface)) if sequences else (None,)
     burnt_in = all(_fixed(v) for v, r in zip(model.graph.inputs, interface.inputs, strict=True) if r.sequence)
-    for name, draw in draws.items():
-        manner = _Manner(draw, name == "missing", int(whole))
-        for length in lengths:
-            rng = _generator(f"{seed}/{name}/{length}")
-            arrays = {
-                record.tensor: _fill(rng, value, record, _shape(value, record, length), manner)
-                for value, record in zip(model.graph.inputs, interface.inputs, strict=True)
-            }
-            sizes = [a.shape[1] for a, r in zip(arrays.values(), interface.inputs, strict=True) if r.sequence]
-            yield Probe(name, max(sizes, default=None) if length is not None else None, arrays)
+    middle = lengths[len(lengths) // 2]
+
+    def drawn(name: str, manner: _Manner, length: int | None, events: int = EVENTS) -> Probe:
+        rng = _generator(f"{key}/{name}/{length}")
+        arrays = {
+            record.tensor: _fill(rng, value, record, _shape(value, record, length, events), manner)
+            for value, record in zip(model.graph.inputs, interface.inputs, strict=True)
+        }
+        sizes = [a.shape[1] for a, r in zip(arrays.values(), interface.inputs, strict=True) if r.sequence]
+        steps = max(sizes, default=None) if length is not None else None
+        return Probe(name, steps, arrays, judged=manner.judged)
+
+    for name, each in CLASSES.items():
+        if name in left_out:
+            continue
+        manner = replace(each, least=int(whole))
+        for length in lengths if manner.lengths else (middle,):
+            yield drawn(name, manner, length)
             if length is not None and burnt_in:
                 break
-    yield from _thresholds(model, interface, lengths[-1], _generator(f"{seed}/threshold"))
+    normal = replace(CLASSES["normal"], least=int(whole))
+    if sequences and not burnt_in and all(r.max_length is None for r in interface.inputs if r.sequence):
+        yield drawn("long", normal, LONG, 8)
+    for name in ("pieces", "order", "threads"):
+        probe = drawn(name, normal, middle)
+        events = np.arange(probe.events)
+        if name == "pieces" and not any(v.shape is None or isinstance(v.shape[0], int) for v in model.graph.inputs):
+            yield replace(probe, pieces=tuple(np.split(events, [n for n in PIECES if n < probe.events])))
+        elif name == "order":
+            yield replace(probe, pieces=(_generator(f"{key}/order").permutation(events),))
+        elif name == "threads":
+            yield replace(probe, threads=THREADS)
+    yield from _thresholds(model, interface, lengths[-1], _generator(f"{key}/threshold"))
+
+
+def _digest(model: ir.Model) -> str:
+    """SHA-256 of the operators and numbers of a graph."""
+    digest = hashlib.sha256()
+    for node in model.graph:
+        digest.update(f"{node.domain}.{node.op_type}".encode())
+    for value in model.graph.initializers.values():
+        if value.const_value is not None:
+            digest.update(value.const_value.tobytes())
+    return digest.hexdigest()
 
 
 def _generator(key: str) -> np.random.Generator:
@@ -126,7 +226,7 @@ def _thresholds(model: ir.Model, interface: Interface, length: int | None, rng: 
             arrays = {}
             for value, record in zip(model.graph.inputs, interface.inputs, strict=True):
                 shape = (len(rows), *_shape(value, record, length)[1:])
-                normal = _fill(rng, value, record, shape, _Manner(lambda r, s: r.standard_normal(s)))
+                normal = _fill(rng, value, record, shape, _Manner(_normal))
                 arrays[record.tensor] = rows if value is trees.value else normal
             yield Probe("threshold", length, arrays)
 
@@ -143,11 +243,11 @@ def _fixed(value: ir.Value) -> bool:
     return value.shape is not None and len(value.shape) > 1 and isinstance(value.shape[1], int)
 
 
-def _shape(value: ir.Value, record: Input, length: int | None) -> tuple[int, ...]:
-    """The array's shape: burnt-in sizes as they are, a batch of `EVENTS` (or a multiple of the burnt-in batch)."""
+def _shape(value: ir.Value, record: Input, length: int | None, events: int = EVENTS) -> tuple[int, ...]:
+    """The array's shape: burnt-in sizes as they are, a batch of `events` (or a multiple of the burnt-in batch)."""
     dims = list(value.shape or ())
     batch = dims[0] if dims and isinstance(dims[0], int) else 1
-    sizes = [max(EVENTS // batch, 1) * batch]
+    sizes = [max(events // batch, 1) * batch]
     for axis, dim in enumerate(dims[1:], 1):
         steps = length if record.sequence and axis == 1 and length is not None else len(record.features)
         sizes.append(dim if isinstance(dim, int) else steps)
@@ -166,7 +266,12 @@ def _fill(
         z = rng.integers(manner.least, record.features[0].categories or 2 if record.features else 2, shape)
     elif len(shape) > 1 and shape[-1] == len(record.features) > 0:
         z = np.stack([_raw(rng, feature, z[..., i], manner) for i, feature in enumerate(record.features)], axis=-1)
-    result: NDArray[Any] = z.astype(value.dtype.numpy() if whole and value.dtype is not None else np.float32)
+    elif manner.share:
+        z = RANGE * (2 * z - 1)
+    if manner.padded and record.sequence and len(shape) > 2 and not whole:
+        _pad(rng, z, record)
+    with np.errstate(over="ignore"):
+        result: NDArray[Any] = z.astype(value.dtype.numpy() if whole and value.dtype is not None else np.float32)
     return result
 
 
@@ -185,6 +290,13 @@ def _table(value: ir.Value) -> int | None:
     return None
 
 
+def _pad(rng: np.random.Generator, x: NDArray[np.float64], record: Input) -> None:
+    """Zeros after offset and scale in the last steps of each event."""
+    zero = [-f.offset if f.scale else 0.0 for f in record.features]
+    for event, steps in enumerate(rng.integers(0, x.shape[1] + 1, len(x))):
+        x[event, steps:] = zero if len(zero) == x.shape[-1] else 0.0
+
+
 def _raw(rng: np.random.Generator, feature: Feature, z: NDArray[np.float64], manner: _Manner) -> NDArray[np.float64]:
     if feature.categories is not None:
         x: NDArray[np.float64] = (
@@ -193,7 +305,11 @@ def _raw(rng: np.random.Generator, feature: Feature, z: NDArray[np.float64], man
             - feature.offset
         )
         return x
-    x = z / feature.scale - feature.offset if feature.scale else z
+    if manner.share and feature.minimum is not None and feature.maximum is not None:
+        return np.asarray(feature.minimum + (feature.maximum - feature.minimum) * z)
+    if manner.share:
+        z = RANGE * (2 * z - 1)
+    x = z / feature.scale - feature.offset if feature.scale and not manner.raw else z
     if manner.holes and feature.default is not None:
         x = np.where(rng.random(z.shape) < 1 / 3, np.nan, x)
     return x

@@ -52,7 +52,8 @@ def test_a_model_is_itself(net: Path, tmp_path: Path) -> None:
     assert report is not None
     assert report.verdict in ("identical", "equivalent")
     assert {leg.between for leg in report.legs} == {("source", "graph"), ("source", "target"), ("graph", "target")}
-    assert {r.probe for leg in report.legs for r in leg.results} == {"normal", "wide", "zero", "missing"}
+    named = {"normal", "wide", "zero", "missing", "uniform", "corners", "raw", "odd", "pieces", "order", "threads"}
+    assert {r.probe for leg in report.legs for r in leg.results} == named
     jsonschema.Draft202012Validator(schema()).validate(json.loads(report.dumps()))
 
 
