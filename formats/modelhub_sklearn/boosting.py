@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from modelhub.graph.forest import Forest, Link
 from modelhub.graph.forest_onnx import apply_link
 from modelhub_sklearn.estimator import Estimator
-from modelhub_sklearn.table import Rows, converts, side_by_side
-from modelhub_sklearn.trees import grown, margins, planted
+from modelhub_sklearn.table import Rows, apply, converts, side_by_side
+from modelhub_sklearn.trees import PLAIN, grown, margins, planted
 
-__all__ = ["boosted_trees", "both_classes", "linked"]
+__all__ = ["boosted_trees", "both_classes", "linked", "starts_from_a_model"]
 
 CLASSIFIER = "sklearn.ensemble._gb.GradientBoostingClassifier"
 REGRESSOR = "sklearn.ensemble._gb.GradientBoostingRegressor"
@@ -26,6 +26,9 @@ SLOPES = {"log_loss": 1.0, "deviance": 1.0, "exponential": 2.0}
 
 LOSSES = ("squared_error", "absolute_error", "huber", "quantile", "ls", "lad")
 """Losses of regression; none has a link."""
+
+STARTS = tuple(name for name in PLAIN if name.startswith(("sklearn.tree.", "sklearn.ensemble._forest.")))
+"""What boosting may start from: models whose answer is the same for rows rounded to float32, which it gives them."""
 
 EPSILON = float(np.finfo(np.float64).eps)
 
@@ -72,7 +75,31 @@ def regressor(e: Estimator, x: Rows) -> Rows:
 
 
 def _raw(e: Estimator, x: Rows, outputs: int, slope: float) -> Rows:
+    first = e.attributes.get("init_")
+    if isinstance(first, Estimator) and starts_from_a_model(e):
+        y = margins(e, boosted_trees(e, x.width, outputs), x)
+        return y.op("Add", _predicted_start(e, first, x, outputs, slope))
     return margins(e, replace(boosted_trees(e, x.width, outputs), base=_start(e, outputs, slope)), x)
+
+
+def starts_from_a_model(e: Estimator) -> bool:
+    """Whether the margins begin with logarithms of what another model predicts, which take float64."""
+    first = e.attributes.get("init_")
+    return e.name in (CLASSIFIER, REGRESSOR) and isinstance(first, Estimator) and first.name in STARTS
+
+
+def _predicted_start(e: Estimator, first: Estimator, x: Rows, outputs: int, slope: float) -> Rows:
+    """What another model predicts, as margins [N, outputs] (_gb.py, _init_raw_predictions)."""
+    if e.name != CLASSIFIER:
+        return apply(first, x, "predict", "start")
+    p = apply(first, x, "predict_proba", "start").op("Max", EPSILON).op("Min", 1 - EPSILON)
+    if p.width != len(e.classes):
+        raise e.broken("it starts from a model of other classes")
+    if outputs == 1:
+        p = p.column(1)
+        return p.op("Div", p.op("Neg").op("Add", 1.0)).op("Log").op("Div", slope)
+    log = p.op("Log")
+    return log.op("Sub", log.total().op("Div", float(outputs)))
 
 
 def boosted_trees(e: Estimator, features: int, outputs: int) -> Forest:
@@ -104,6 +131,6 @@ def _start(e: Estimator, outputs: int, slope: float) -> NDArray[np.float64]:
             return np.array([np.log(prior[1] / (1 - prior[1])) / slope])
         return np.asarray(np.log(prior) - np.mean(np.log(prior)))
     raise e.refused(
-        f"it starts from a {first.short}, which scikit-learn fits and computes in float32; only the usual starts "
-        "(init=None and 'zero') are supported"
+        f"it starts from a {first.short}, which scikit-learn fits and computes in float32; the usual starts "
+        "(init=None and 'zero'), trees and forests are supported"
     )

@@ -41,6 +41,7 @@ from modelhub_sklearn import (  # every converter enters itself into the table
     splines,  # noqa: F401
     wrapped,
 )
+from modelhub_sklearn.boosting import starts_from_a_model
 from modelhub_sklearn.estimator import Estimator
 from modelhub_sklearn.live import snapshot
 from modelhub_sklearn.missing import refuses_missing
@@ -110,6 +111,8 @@ def _keeps(e: Estimator) -> bool:
     """Whether the middle stays float64 in float32 files: a decision about something that was computed."""
     if e.name in histograms.NAMES:  # whose encoder is part of its trees
         return False
+    if any(starts_from_a_model(inside) for inside in e.walk()):
+        return True
     return decides(e) and not {inside.name for inside in e.walk()} & set(known()) <= PLAIN | set(wrapped.NAMES)
 
 

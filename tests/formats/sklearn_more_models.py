@@ -90,6 +90,7 @@ def members() -> Models:
             f"discriminant_{name}": (discriminant_analysis.LinearDiscriminantAnalysis(), X, y),
             f"centroid_{name}": (neighbors.NearestCentroid(), X, y),
         }
+    stump_forest = ensemble.RandomForestClassifier(5, max_depth=3, random_state=1)
     rest = multiclass.OneVsRestClassifier(stump)
     return models | {
         "svc_probability_four": (svm.SVC(probability=True, kernel="poly", random_state=1), X, FOUR),
@@ -98,6 +99,23 @@ def members() -> Models:
             ensemble.StackingClassifier([("s", svm.SVC(break_ties=True)), ("r", rest)], stack_method="predict", cv=2),
             X,
             THREE,
+        ),
+        **{
+            f"start_{name}": (
+                ensemble.GradientBoostingClassifier(init=stump_forest, n_estimators=4, loss=loss, random_state=1),
+                X,
+                y,
+            )
+            for name, loss, y in (
+                ("two", "log_loss", TWO),
+                ("exponential", "exponential", TWO),
+                ("three", "log_loss", THREE),
+            )
+        },
+        "start_regression": (
+            ensemble.GradientBoostingRegressor(init=tree.DecisionTreeRegressor(max_depth=3), n_estimators=4),
+            X,
+            SCORE,
         ),
         "threshold": (model_selection.FixedThresholdClassifier(logistic, threshold=0.3), X, TWO),
         "one_class": (svm.OneClassSVM(), X, None),
