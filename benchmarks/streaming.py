@@ -156,8 +156,8 @@ def _files(net: str, folder: Path, events: int) -> dict[str, Path]:
     return paths
 
 
-def _own(source: Path, target: Path, data: Path) -> dict[str, float]:
-    """Seconds in each engine, on the batches of the check."""
+def _own(source: Path, target: Path, data: Path) -> dict[str, list[float]]:
+    """Wall and CPU seconds in each engine, on the batches of the check."""
     from modelhub.data import DataSpec, open_events
     from modelhub.equivalence.bench import bench
     from modelhub.conversion import read
@@ -167,17 +167,18 @@ def _own(source: Path, target: Path, data: Path) -> dict[str, float]:
 
     model = read(source)
     events = open_events(DataSpec(data), model, Interface.of(model))
-    spent: dict[str, float] = {}
+    spent: dict[str, list[float]] = {}
     with bench(model, (source, "onnx", ReadOptions()), (target, "lwtnn", target.name), 1) as stand:
         stand.settle(next(p for p in probes(model, 1) if p.length != 0))
         for batches in events.read():
             for batch in batches:
                 for side in stand.sides:
                     for precision, engine in side.engines.items():
-                        started = time.perf_counter()
+                        started = time.perf_counter(), time.process_time()
                         engine(batch.arrays)
-                        key = f"{side.party.role} ({engine.name} {precision})"
-                        spent[key] = spent.get(key, 0.0) + time.perf_counter() - started
+                        took = time.perf_counter() - started[0], time.process_time() - started[1]
+                        before = spent.setdefault(f"{side.party.role} ({engine.name} {precision})", [0.0, 0.0])
+                        before[:] = [before[0] + took[0], before[1] + took[1]]
     return spent
 
 

@@ -106,12 +106,9 @@ class Bench:
         try:
             answers = {side.party.role: side.answer(probe, lenient=empty) for side in self.sides}
         except Inconclusive as error:
-            told = (
-                Outcome(nothing, skipped=f"{probe.name} at length 0: {error}")
-                if empty
-                else Outcome(nothing, refusal=str(error))
-            )
-            return lambda: told
+            skipped = f"{probe.name} at length 0: {error}" if empty else ""
+            refused = Outcome(nothing, refusal="" if empty else str(error), skipped=skipped)
+            return lambda: refused
         chosen = [
             (answers[pair.a.party.role].get(pair.high), answers[pair.b.party.role].get(pair.low)) for pair in self.pairs
         ]
@@ -121,7 +118,8 @@ class Bench:
             if not pair.missing and a is not None and b is not None
         ]
         if not probe.judged:
-            return Outcome(nothing, skipped=_classes(probe, legs))
+            unjudged = Outcome(nothing, skipped=_classes(probe, legs))
+            return lambda: unjudged
         spread = self._spread(probe, answers, [(a, b, pair.precision) for pair, a, b in legs])
 
         def compared() -> Outcome:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,6 +38,9 @@ __all__ = ["Job", "Part", "run", "stream"]
 
 KIND = "data"
 """The class of probes that real data are."""
+
+QUEUE = 2
+"""Batches whose answers wait to be compared."""
 
 T = TypeVar("T")
 
@@ -143,12 +147,19 @@ def _ready(job: Job) -> Iterator[tuple[Bench, Events]]:
 
 
 def _run(job: Job, stand: Bench, events: Events, blocks: range, progress: Progress = iter) -> Part:
+    """Reading, the engines and comparing go on side by side, each in a thread of its own."""
     part = Part(stand.report(job.seed, events.interface), left_out=events.left_out)
     coming = ahead(_hashed(events, blocks))
-    for index in progress(blocks):
-        batches, part.content[index] = next(coming)
-        for batch in batches:
-            part.report.take(_outcome(stand, batch))
+    with ThreadPoolExecutor(1) as clerk:
+        waiting: deque[Future[None]] = deque()
+        for index in progress(blocks):
+            batches, part.content[index] = next(coming)
+            for batch in batches:
+                waiting.append(clerk.submit(_take, part.report, batch, stand.ask(_probe(batch))))
+                if len(waiting) > QUEUE:
+                    waiting.popleft().result()
+        for future in waiting:
+            future.result()
     return part
 
 
@@ -175,12 +186,13 @@ def _probe(batch: Batch) -> Probe:
     return Probe(KIND, batch.length, batch.arrays, KIND, batch.events)
 
 
-def _outcome(stand: Bench, batch: Batch) -> Outcome:
-    outcome = stand.run(_probe(batch))
-    if batch.count == len(batch.events):
-        return outcome
-    counted = (None if result is None else replace(result, events=batch.count) for result in outcome.results)
-    return replace(outcome, results=tuple(counted))  # rows repeated to fill a burnt-in batch are no events
+def _take(report: Report, batch: Batch, compare: Callable[[], Outcome]) -> None:
+    """Add one batch to `report`; rows repeated to fill a burnt-in batch are no events."""
+    outcome = compare()
+    if batch.count < len(batch.events):
+        counted = (None if result is None else replace(result, events=batch.count) for result in outcome.results)
+        outcome = replace(outcome, results=tuple(counted))
+    report.take(outcome)
 
 
 def _identity(report: Report) -> list[str]:
