@@ -1,4 +1,4 @@
-"""A store on a server, over fsspec: ``root://``, ``s3://``, ``webdav://``, ``memory://`` and all others it knows.
+"""A store on a server, over fsspec: ``root://``, ``s3://``, ``dav://``, ``davs://`` and all others it knows.
 
 No server is trusted. What is uploaded is read back and hashed before it can get a key; what is moved is measured. A
 move onto a key that is there removes it first, since servers disagree about what such a move does.
@@ -7,17 +7,17 @@ move onto a key that is there removes it first, since servers disagree about wha
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from modelhub.errors import RegistryError, safe_text
-from modelhub_registry.stores import INCOMING, Item, Staged, Wait, pieces, told
+from modelhub_registry.stores import INCOMING, Item, Staged, Wait, chunks, pieces, told
 
 __all__ = ["Remote", "without_secrets"]
 
@@ -38,9 +38,7 @@ class Remote:
     def __init__(self, url: str) -> None:
         self.where = without_secrets(url)
         with told(self.where, "open the store"):
-            import fsspec
-
-            self._system, self._root = cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
+            self._system, self._root = _opened(url)
         self.staging = Path(tempfile.gettempdir())
 
     def _path(self, key: str) -> str:
@@ -58,7 +56,12 @@ class Remote:
         path = self._path(key)
         with told(self.where, f"write {key}"):
             self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
-            self._system.put_file(staged.path, path)
+            try:
+                self._system.put_file(staged.path, path)
+            except NotImplementedError:  # XRootD
+                with self._system.open(path, "wb") as file:
+                    for piece in chunks(staged.path):
+                        file.write(piece)
         if not self._sound(key, staged):
             self.delete(key)
             raise RegistryError(f"{self.where}: what was uploaded reads back as something else; try again")
@@ -98,10 +101,20 @@ class Remote:
             if there:
                 self._system.rm_file(path)
             self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
-            self._system.mv(self._path(incoming), path)
+            self._rename(self._path(incoming), path)
             self._system.invalidate_cache()
             if (size := self._system.size(path)) != staged.size:
                 raise RegistryError(f"{self.where}: {key} arrived with {size} of {staged.size} bytes; try again")
+
+    def _rename(self, old: str, new: str) -> None:
+        """Move on the server; where it cannot (S3), copy and delete: one by one, since not all delete in bulk."""
+        from fsspec import AbstractFileSystem
+
+        if type(self._system).mv is not AbstractFileSystem.mv:
+            self._system.mv(old, new)
+        else:
+            self._system.cp_file(old, new)
+            self._system.rm_file(old)
 
     def read(self, key: str) -> Iterator[bytes]:
         """The object's bytes."""
@@ -109,8 +122,10 @@ class Remote:
             try:
                 with self._system.open(self._path(key), "rb") as file:
                     yield from pieces(file)
-            except FileNotFoundError:
-                raise KeyError(key) from None
+            except Exception as error:
+                if self._absent(key, error):
+                    raise KeyError(key) from None
+                raise
 
     def has(self, key: str) -> bool:
         """Whether the object is there, asked afresh."""
@@ -124,14 +139,24 @@ class Remote:
             self._system.invalidate_cache()
             try:
                 found = self._system.ls(self._path(folder), detail=False)
-            except FileNotFoundError:
-                return []
+            except Exception as error:
+                if self._absent(folder, error):
+                    return []
+                raise
         return sorted({path.rstrip("/").rpartition("/")[2] for path in found} - {"", folder.rpartition("/")[2]})
 
     def delete(self, key: str) -> None:
         """Remove the object."""
-        with told(self.where, f"delete {key}"), suppress(FileNotFoundError):
-            self._system.rm_file(self._path(key))
+        with told(self.where, f"delete {key}"):
+            try:
+                self._system.rm_file(self._path(key))
+            except Exception as error:
+                if not self._absent(key, error):
+                    raise
+
+    def _absent(self, key: str, error: Exception) -> bool:
+        """Whether `error` means that there is no `key`; XRootD has no error of its own for that."""
+        return isinstance(error, FileNotFoundError) or (isinstance(error, OSError) and not self.has(key))
 
     def leftovers(self, grace: float) -> Sequence[str]:
         """Uploads older than `grace` seconds by the server's word; without its word, none."""
@@ -143,11 +168,31 @@ class Remote:
         with told(self.where, f"look for {key}"):
             try:
                 when = self._system.modified(self._path(key))
-            except (FileNotFoundError, NotImplementedError):
+            except NotImplementedError:
                 return None
+            except Exception as error:
+                if self._absent(key, error):
+                    return None
+                raise
         if isinstance(when, datetime):
             return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
         return float(when) if isinstance(when, int | float) else None
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """The file system and the path on it that a URL names.
+
+    ``dav`` is WebDAV over http, ``davs`` over https. A token is looked for in $BEARER_TOKEN, as WLCG's tools do.
+    """
+    import fsspec
+
+    parts = urlsplit(url)
+    if parts.scheme not in ("dav", "davs"):
+        return cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
+    token = os.environ.get("BEARER_TOKEN")
+    headers = {"Authorization": f"Bearer {token.strip()}"} if token else {}
+    base = urlunsplit(("https" if parts.scheme == "davs" else "http", parts.netloc, "", "", ""))
+    return fsspec.filesystem("webdav", base_url=base, headers=headers), parts.path.strip("/")
 
 
 def _incoming(staged: Staged) -> str:
