@@ -21,7 +21,7 @@ from modelhub.errors import ModelhubError, Notice, safe_text
 __all__ = ["cli", "main"]
 
 
-BUILT_IN = ("convert", "check", "report", "inspect", "formats", "init-ci")
+BUILT_IN = ("convert", "check", "diff", "report", "inspect", "formats", "init-ci")
 """Each is the function of its name in the module of its name in `modelhub.commands`, with _ for -."""
 
 

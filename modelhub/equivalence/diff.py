@@ -1,0 +1,369 @@
+"""Where two models part: the first node that computes something else, why, and the smallest input that shows it.
+
+The two files are read into graphs, run side by side in float64 and followed from the inputs (`bisect`). Where the
+target's format has a writer, the source is written anew in that format and read back: such a graph is built like the
+target, node for node, and the two are compared number by number (`causes`). Last of all the engines of both files are
+given the smallest input, so that it is seen which of them the graphs speak for.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from modelhub.equivalence.bisect import Match, first_divergence, matches, same
+from modelhub.equivalence.causes import causes, layer
+from modelhub.equivalence.check import SEED, Readings, check, knows_masks, readings
+from modelhub.equivalence.minimise import Event, Minimal, median_event, minimise
+from modelhub.equivalence.pairing import Pairing, pairing
+from modelhub.equivalence.parties import load_side
+from modelhub.equivalence.probes import Probe, Progress, probes
+from modelhub.equivalence.trace import Trace, Traced, traced
+from modelhub.equivalence.where import parameter_differences, record_differences, written_anew
+from modelhub.errors import Inconclusive, Notice
+from modelhub.graph.interface import Interface
+from modelhub.protocols import ReadOptions
+
+if TYPE_CHECKING:
+    from modelhub.equivalence.report import Report
+    from modelhub.protocols import Arrays
+
+__all__ = ["Diff", "Place", "diff"]
+
+NOTHING = Match(0.0)
+
+JUMP = 100.0
+"""How many times the tolerance the difference is just beyond an edge, where a decision turns there."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A node of the target and what it stands for in the source; empty strings where there is nothing."""
+
+    target_layer: str
+    target_node: str
+    source_layer: str
+    source_node: str
+    match: Match
+    agreeing: int
+    """How many nodes of the target compute what the source computes."""
+    nodes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Diff:
+    """What was found.
+
+    precision: the rounding that is allowed: the target's own.
+    probes:    how many batches were tried, and the names of those on which the outputs differ.
+    output:    the output that differs most, and by how much.
+    minimal:   the smallest input, None where nothing differs.
+    answers:   what each engine says to it: (engine, output, values).
+    models:    source and target as graphs, with the arrays for each.
+    report:    of a whole check, where the graphs agree: then only an engine can differ from its graph.
+    """
+
+    source: str
+    target: str
+    precision: str
+    probes: int
+    failing: tuple[str, ...] = ()
+    output: str = ""
+    match: Match = NOTHING
+    place: Place | None = None
+    causes: tuple[str, ...] = ()
+    record: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+    minimal: Minimal | None = None
+    answers: tuple[tuple[str, str, list[Any]], ...] = ()
+    missing: tuple[str, ...] = ()
+    models: tuple[tuple[ir.Model, dict[str, NDArray[Any]]], ...] = field(default=(), repr=False)
+    report: Report | None = None
+
+    @property
+    def verdict(self) -> str:
+        """different; where the graphs agree, that of the check."""
+        return "different" if self.report is None else self.report.verdict
+
+
+def diff(
+    source: str | Path,
+    target: str | Path,
+    *,
+    source_format: str | None = None,
+    target_format: str | None = None,
+    interface: str | Path | Interface | None = None,
+    options: ReadOptions = ReadOptions(),
+    seed: int = SEED,
+    progress: Progress = iter,
+) -> Diff:
+    """Find where `target` parts from `source`; arguments as of `check`.
+
+    Raises `Inconclusive` where onnxruntime cannot run one of the graphs, or inputs and outputs do not fit.
+    """
+    pair = readings(source, target, source_format, target_format, interface, options)
+    found: list[Diff] = []
+    for _, model in pair.models:
+        with ExitStack() as stack:
+            found.append(_Comparison(pair, model, seed, stack).run(progress))
+        if not found[-1].failing:
+            report = check(
+                source,
+                target,
+                source_format=source_format,
+                target_format=target_format,
+                interface=interface,
+                options=options,
+                seed=seed,
+                progress=progress,
+            )
+            return replace(found[-1], report=report)
+    return min(found, key=lambda d: d.match.ratio)
+
+
+class _Comparison:
+    """The source, read with one record, against the target."""
+
+    def __init__(self, pair: Readings, model: ir.Model, seed: int, stack: ExitStack) -> None:
+        self._pair = pair
+        self._seed = seed
+        self._stack = stack
+        self._ours = stack.enter_context(traced(model, seed))
+        self._theirs = stack.enter_context(traced(pair.theirs, seed))
+        self._map = pairing(self._ours.interface, self._theirs.interface)
+        double = any(value.dtype == ir.DataType.DOUBLE for value in pair.theirs.graph.outputs)
+        self._precision = "float64" if double else "float32"
+
+    def run(self, progress: Progress) -> Diff:
+        """Everything about this pair."""
+        model, (path, format_) = self._ours.model, self._pair.target
+        every = [p for p in probes(model, self._seed, masks=knows_masks(format_)) if p.judged]
+        result = Diff(
+            self._pair.source[0].name,
+            path.name,
+            self._precision,
+            len(every),
+            record=tuple(record_differences(self._ours.interface, self._theirs.interface)),
+        )
+        failing = [item for probe in progress(every) if (item := self._failing(probe, self._map)) is not None]
+        if not failing:
+            return result
+        failing.sort(key=lambda item: -item[2].ratio)
+        probe, output, match = failing[0]
+        names = dict.fromkeys(
+            f"{p.name}" + ("" if p.length is None else f" at length {p.length}") for p, _, _ in failing
+        )
+        result = replace(result, failing=tuple(names), output=output, match=match)
+        if result.record and self._agrees_by_position([p for p, _, _ in failing]):
+            result = replace(result, causes=("names stand at other places; by position the two models agree",))
+        else:
+            place, why = self._place(probe, every, [o for p, o, _ in failing if p is probe])
+            result = replace(result, place=place, causes=tuple(why))
+            result = replace(result, parameters=parameter_differences(model, path, format_).lines)
+        plainest = min((p for p, _, _ in failing), key=lambda p: (p.name != "normal", p.length or 0))
+        return self._smallest(result, plainest, every)
+
+    def _failing(self, probe: Probe, way: Pairing) -> tuple[Probe, str, Match] | None:
+        """The output that differs most on a probe, None where none does or an engine has no answer to it."""
+        try:
+            a = self._ours(probe.arrays)
+            b = way.back(self._theirs(way.there(probe.arrays)))
+        except Inconclusive:
+            return None
+        if all(np.array_equal(a[name], b[name], equal_nan=True) for name in a):
+            return None
+        inside = self._ours.inside(probe, self._precision)
+        worst = max(((name, self._apart(inside, name, b[name])) for name in a), key=lambda item: item[1].ratio)
+        return (probe, *worst) if worst[1].ratio > 1 else None
+
+    def _apart(self, inside: Traced, name: str, other: NDArray[Any]) -> Match:
+        if inside.values[name].shape != other.shape:
+            return Match(np.inf, np.inf)
+        return same(inside.values[name], other, inside.tolerances[name], inside.undecidable)
+
+    def _agrees_by_position(self, failing: Sequence[Probe]) -> bool:
+        try:
+            way = pairing(self._ours.interface, self._theirs.interface, names=False)
+        except Inconclusive:
+            return False
+        return all(self._failing(probe, way) is None for probe in failing)
+
+    def _place(self, probe: Probe, every: Sequence[Probe], outputs: Sequence[str]) -> tuple[Place, list[str]]:
+        """The first node that diverges, and what is wrong with it."""
+        ordinary = next(p for p in every if p.length != 0)
+        batches = [probe] if probe is ordinary or probe.length == 0 else [probe, ordinary]
+        ours = [self._ours.inside(p, self._precision) for p in batches]
+        theirs = [self._seen(self._theirs, p, self._map) for p in batches]
+        reference, way, seen = self._like_the_target(batches) or (self._ours, None, ours)
+        straight = pairing(reference.interface, self._theirs.interface)
+        ends = [(name, there) for name, there, _ in straight.outputs if way is None or way.get(name) in outputs]
+        ends = [(a, b) for a, b in ends if way is not None or a in outputs]
+        found = first_divergence(
+            reference, self._theirs, seen, theirs, {there: here for there, here, _ in straight.inputs}, ends
+        )
+        why = causes(found, self._theirs)
+        node = found.before if found.missing else found.node
+        partner = found.missing[0] if found.missing else found.partner
+        own = partner
+        if reference is not self._ours and partner is not None:
+            own = self._source_of(partner, reference, ours, seen)
+        agreeing = sum(1 for n in self._theirs.nodes if self._theirs.value[n.name or ""] in found.agreed)
+        return (
+            Place(
+                layer(node) if node is not None else "",
+                node.op_type if node is not None else "",
+                layer(own) if own is not None else "",
+                own.op_type if own is not None else "",
+                found.match if np.isfinite(found.match.ratio) else NOTHING,
+                agreeing,
+                len(self._theirs.nodes),
+            ),
+            why,
+        )
+
+    def _seen(self, trace: Trace, probe: Probe, way: Pairing) -> Traced:
+        return trace.inside(replace(probe, arrays=way.there(probe.arrays)), self._precision)
+
+    def _like_the_target(self, batches: Sequence[Probe]) -> tuple[Trace, dict[str, str], list[Traced]] | None:
+        """The source written anew in the target's format, if that computes what the source computes."""
+        again = written_anew(self._ours.model, self._theirs.model, self._pair.target[1])
+        if again is None:
+            return None
+        try:
+            trace = self._stack.enter_context(traced(again, self._seed))
+            way = pairing(self._ours.interface, trace.interface)
+            seen = [self._seen(trace, probe, way) for probe in batches]
+        except Inconclusive:
+            return None
+        for probe, inside in zip(batches, seen, strict=True):
+            mine = self._ours.inside(probe, self._precision)
+            back = way.back(inside.values)
+            if any(self._apart(mine, name, back[name]).ratio > 1 for name in back):
+                return None
+        return trace, {there: here for here, there, _ in way.outputs}, seen
+
+    def _source_of(
+        self, node: ir.Node, reference: Trace, ours: Sequence[Traced], seen: Sequence[Traced]
+    ) -> ir.Node | None:
+        """The node of the source that computes what `node` of the rewritten source computes, or the next one does."""
+        behind = [n for n in _from(reference.nodes, node) if (n.name or "") in reference.value]
+        for candidate in behind:
+            for mine in self._ours.nodes:
+                match = matches(ours, seen, self._ours.value[mine.name or ""], reference.value[candidate.name or ""])
+                if match is not None and match.ratio <= 1:
+                    return mine
+        return None
+
+    def _smallest(self, result: Diff, probe: Probe, every: Sequence[Probe]) -> Diff:
+        """Add the smallest input, and what the engines say to it."""
+        inside = self._ours.inside(probe, self._precision)
+        other = self._map.back(self._theirs(self._map.there(probe.arrays)))
+        rows = np.array([self._row(inside, other, i) for i in range(probe.events)])
+        event = {name: x[int(np.argmax(rows))] for name, x in probe.arrays.items()}
+        calm = next((p for p in every if p.length == probe.length and p.name == "normal"), probe)
+        neutral = [median_event(calm.arrays), {name: np.zeros_like(x) for name, x in event.items()}]
+        neutral += [{name: x[int(i)] for name, x in probe.arrays.items()} for i in np.flatnonzero(rows <= 1)[:16]]
+        batch = self._batch(probe)
+
+        def fails(events: list[Event]) -> NDArray[np.bool_]:
+            ratios: list[float] = []
+            for first in range(0, len(events), batch):
+                some = events[first : first + batch]
+                some += [some[-1]] * (batch - len(some))
+                ratios += self._ratios(probe, some)[: len(events) - first]
+            return np.array(ratios) > 1
+
+        minimal = minimise(event, neutral, fails)
+        if minimal.passes is None:  # it shows on any event: then on the plainest of all
+            minimal = replace(minimal, fails=neutral[1])
+        elif minimal.edges:  # where the difference grows slowly, nothing turns
+            at = [_moved(minimal.fails, place, value) for place, value, _ in minimal.edges]
+            sizes = self._ratios(probe, (at * batch)[:batch])
+            kept = [edge for edge, size in zip(minimal.edges, sizes, strict=False) if size > JUMP]
+            minimal = replace(minimal, edges=tuple(kept))
+        arrays = {name: np.stack([x] * batch) for name, x in minimal.fails.items()}
+        answers, missing = self._answers(arrays)
+        there = self._map.there(arrays)
+        models = ((self._ours.model, arrays), (self._theirs.model, there))
+        return replace(result, minimal=minimal, answers=tuple(answers), missing=tuple(missing), models=models)
+
+    def _batch(self, probe: Probe) -> int:
+        """Events at a time: what is burnt into the graphs, else 64."""
+        sizes = [
+            v.shape[0] for trace in (self._ours, self._theirs) for v in trace.model.graph.inputs if v.shape is not None
+        ]
+        return next((size for size in sizes if isinstance(size, int)), min(64, probe.events))
+
+    def _row(self, inside: Traced, other: Arrays, event: int) -> float:
+        """How far one event's outputs are apart, against their tolerance."""
+        ratios = [0.0]
+        for name, y in other.items():
+            x = inside.values[name]
+            if inside.undecidable[event]:
+                continue
+            ratios.append(
+                np.inf if x.shape != y.shape else same(x[event], y[event], inside.tolerances[name][event]).ratio
+            )
+        return max(ratios)
+
+    def _ratios(self, probe: Probe, events: list[Event]) -> list[float]:
+        arrays = {name: np.stack([event[name] for event in events]) for name in probe.arrays}
+        batch = replace(probe, arrays=arrays, numbers=None)
+        try:
+            inside = self._ours.inside(batch, self._precision)
+            other = self._map.back(self._theirs(self._map.there(arrays)))
+        except Inconclusive:
+            return [0.0] * len(events)
+        return [self._row(inside, other, i) for i in range(len(events))]
+
+    def _answers(self, arrays: Arrays) -> tuple[list[tuple[str, str, list[Any]]], list[str]]:
+        """What every engine of both files, and both graphs, answer to one event."""
+        said: list[tuple[str, str, Arrays]] = []
+        missing = []
+        path, format_, options = self._pair.source
+        record = self._ours.interface
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Notice)
+            source = load_side("source", path, format_, record, options)
+            target = load_side("target", self._pair.target[0], self._pair.target[1], record, ReadOptions())
+        for side in (source, target):
+            for engine in side.engines.values():
+                try:
+                    said.append((side.party.role, f"{engine.name} {engine.precision}", engine(arrays)))
+                except Inconclusive as error:
+                    missing.append(f"{side.party.role}: {error}")
+            if not side.engines:
+                missing.append(side.party.missing)
+            mine = side is source
+            graph = self._ours(arrays) if mine else self._map.back(self._theirs(self._map.there(arrays)))
+            said.append((side.party.role, "its graph, float64", graph))
+        return [
+            (f"{role}: {engine}", name, np.asarray(x[0]).astype(float).ravel()[:8].tolist())
+            for role, engine, answer in said
+            for name, x in answer.items()
+        ], missing
+
+
+def _moved(event: Event, place: tuple[str, tuple[int, ...]], value: float) -> Event:
+    """`event` with one number replaced."""
+    result = {name: x.copy() for name, x in event.items()}
+    result[place[0]][place[1]] = value
+    return result
+
+
+def _from(nodes: Sequence[ir.Node], node: ir.Node) -> Iterator[ir.Node]:
+    """`node` and what depends on it alone in a row: each next node that reads the last."""
+    yield node
+    last = node
+    for other in nodes[nodes.index(node) + 1 :] if node in nodes else []:
+        if any(value in last.outputs for value in other.inputs if value is not None):
+            yield other
+            last = other

@@ -1,0 +1,170 @@
+"""What `modelhub diff` found, for people and for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from modelhub.equivalence.render import show as show_report
+from modelhub.equivalence.render import summary
+from modelhub.errors import safe_text
+from modelhub.graph.interface import Interface
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modelhub.equivalence.bisect import Match
+    from modelhub.equivalence.diff import Diff
+    from modelhub.equivalence.minimise import Minimal, Place
+
+__all__ = ["show", "to_json"]
+
+SHOWN, SOME = 8, 3
+"""How many lines of one kind are shown before the rest is counted; of numbers, where the cause is known."""
+
+
+def show(found: Diff) -> None:
+    """The finding on stderr."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if found.report is not None:
+        show_report(found.report)
+        said = f"the graphs of both files agree on all {found.probes} probes; {summary(found.report)}"
+        console.print(said, markup=False)
+        return
+    source, target = safe_text(found.source), safe_text(found.target)
+    names = ", ".join(found.failing[:4]) + (", …" if len(found.failing) > 4 else "")
+    failing = f"{len(found.failing)} of {found.probes} probes ({names})"
+    console.print(f"{target} differs from {source} on {failing}", style="red", markup=False)
+    console.print(f"  output {safe_text(found.output)}: {_apart(found.match)}", markup=False)
+    if found.place is not None:
+        place = found.place
+        console.print("\nfirst node that diverges", style="bold")
+        table = _table()
+        table.add_row("target", place.target_layer, place.target_node)
+        table.add_row("source", place.source_layer or "nothing alike", place.source_node)
+        console.print(table)
+        agreeing = f"{place.agreeing} of the target's {place.nodes} nodes compute what the source computes"
+        console.print("  " + (f"{_apart(place.match)}; " if place.match.ratio else "") + agreeing, markup=False)
+    _list(console, "likely cause", found.causes)
+    _list(console, "names and labels", found.record)
+    _list(console, "numbers that differ", found.parameters, SOME if found.causes else SHOWN)
+    if found.minimal is not None:
+        _show_minimal(console, found, found.minimal)
+    if found.answers:
+        console.print("\nwhat each engine answers to it", style="bold")
+        table = _table()
+        for who, output, values in found.answers:
+            table.add_row(who, safe_text(output), " ".join(f"{value:.7g}" for value in values))
+        console.print(table)
+    for reason in dict.fromkeys(found.missing):
+        console.print(f"  not asked: {reason}", style="yellow", markup=False)
+
+
+def _table() -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 1))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(no_wrap=True)
+    return table
+
+
+def _apart(match: Match) -> str:
+    if not np.isfinite(match.difference):
+        return "a number on one side, none on the other"
+    return f"largest difference {match.difference:.3g}, rounding explains {match.tolerance:.1e}"
+
+
+def _list(console: Console, title: str, lines: Sequence[str], most: int = SHOWN) -> None:
+    if not lines:
+        return
+    console.print(f"\n{title}", style="bold")
+    for line in lines[:most]:
+        console.print(f"  {line}", markup=False)
+    if len(lines) > most:
+        console.print("  and more" if lines[-1].startswith("and ") else f"  and {len(lines) - most} more")
+
+
+def _show_minimal(console: Console, found: Diff, minimal: Minimal) -> None:
+    console.print("\nsmallest input that shows it", style="bold")
+    steps = [x.shape[0] for x in minimal.fails.values() if x.ndim == 2]
+    length = f", {steps[0]} step{'s' * (steps[0] != 1)}" if steps else ""
+    if minimal.passes is None:
+        console.print(f"  any: zeros will do{length}")
+        return
+    record = Interface.of(found.models[0][0])
+    table = Table(box=None, padding=(0, 1, 0, 1))
+    for column in ("variable", "differs", "agrees", "turns between"):
+        table.add_column(column, style="" if column != "variable" else "bold")
+    turns = {place: (bad, good) for place, bad, good in minimal.edges}
+    for place in minimal.changed[:SHOWN]:
+        bad, good = (x[place[0]][place[1]] for x in (minimal.fails, minimal.passes))
+        edge = " and ".join(str(bad.dtype.type(x)) for x in turns[place]) if place in turns else ""
+        table.add_row(Text(_named(record, place)), f"{bad:.9g}", f"{good:.9g}", edge)
+    console.print(table)
+    if len(minimal.changed) > SHOWN:
+        console.print(f"  and {len(minimal.changed) - SHOWN} more")
+    others = sum(x.size for x in minimal.fails.values()) - len(minimal.changed)
+    if others:
+        console.print(f"  the other {others} numbers are those of an event that agrees{length}")
+
+
+def _named(record: Interface, place: Place) -> str:
+    """A number of an event by its variable and step."""
+    tensor, index = place
+    entry = record.input(tensor)
+    name = entry.features[index[-1]].name if index and index[-1] < len(entry.features) else entry.name
+    return safe_text(name) + (f" of step {index[0]}" if len(index) > 1 else "")
+
+
+def to_json(found: Diff) -> dict[str, Any]:
+    """The finding as JSON; "version" is that of this layout."""
+    data: dict[str, Any] = {
+        "version": 1,
+        "verdict": found.verdict,
+        "source": found.source,
+        "target": found.target,
+        "precision": found.precision,
+        "probes": found.probes,
+        "failing": list(found.failing),
+    }
+    if found.report is not None:
+        return data | {"report": found.report.to_json()}
+    data |= {"output": found.output, "difference": _match(found.match)}
+    if found.place is not None:
+        place = found.place
+        data["place"] = {
+            "target": {"layer": place.target_layer, "node": place.target_node},
+            "source": {"layer": place.source_layer, "node": place.source_node},
+            "difference": _match(place.match),
+            "agreeing": place.agreeing,
+            "nodes": place.nodes,
+        }
+    data |= {"causes": list(found.causes), "record": list(found.record), "parameters": list(found.parameters)}
+    if found.minimal is not None:
+        minimal, record = found.minimal, Interface.of(found.models[0][0])
+        data["minimal"] = {
+            "differs": {name: _numbers(x.tolist()) for name, x in minimal.fails.items()},
+            "agrees": None if minimal.passes is None else {k: _numbers(x.tolist()) for k, x in minimal.passes.items()},
+            "changed": [_named(record, place) for place in minimal.changed],
+            "turns": [
+                {"variable": _named(record, p), "differs": bad, "agrees": good} for p, bad, good in minimal.edges
+            ],
+        }
+    data["answers"] = [{"engine": who, "output": name, "values": _numbers(x)} for who, name, x in found.answers]
+    data["missing"] = list(found.missing)
+    return data
+
+
+def _match(match: Match) -> dict[str, Any]:
+    numbers = {name: _numbers(getattr(match, name)) for name in ("difference", "tolerance", "a", "b")}
+    return {**numbers, "at": list(match.place)}
+
+
+def _numbers(value: Any) -> Any:
+    """Numbers as JSON has them; what it has no word for as text."""
+    if isinstance(value, list):
+        return [_numbers(inner) for inner in value]
+    return value if not isinstance(value, float) or np.isfinite(value) else str(value)

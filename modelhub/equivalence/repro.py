@@ -1,0 +1,72 @@
+"""A folder that shows a difference to anybody: both model files, both graphs, one input, and a script of ten lines.
+
+The script needs numpy and onnxruntime, no modelhub: it runs the two graphs, in float64, on the one event.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from modelhub.errors import Notice, UsageError
+from modelhub.graph.precision import to_precision
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modelhub.equivalence.diff import Diff
+
+__all__ = ["write_repro"]
+
+SIDES = ("source", "target")
+
+SCRIPT = '''\
+"""{target} does not compute what {source} computes. Wants numpy and onnxruntime; run it in this folder."""
+
+import numpy as np
+import onnxruntime
+
+given = np.load("input.npz")  # one event, for each graph under its own names
+for side in ("source", "target"):
+    session = onnxruntime.InferenceSession(f"graph_of_{{side}}.onnx", providers=["CPUExecutionProvider"])
+    answers = session.run(None, {{slot.name: given[f"{{side}}/{{slot.name}}"] for slot in session.get_inputs()}})
+    for slot, answer in zip(session.get_outputs(), answers):
+        print(side, slot.name, answer[0].tolist())
+'''
+
+
+def write_repro(found: Diff, folder: Path, files: Sequence[tuple[str, Path]]) -> list[str]:
+    """Write the folder, in one step, and return the names of what is in it.
+
+    files: what to copy: the side it belongs to ("source" or "target") and the path. Raises `UsageError` where `folder`
+    exists already, or where nothing was found to show.
+    """
+    if folder.exists():
+        raise UsageError(f"{folder} exists already; name a new folder for --repro")
+    if not found.models:
+        raise UsageError("the two graphs differ on no input that was tried: there is nothing to reproduce")
+    names = [path.name for _, path in files]
+    with tempfile.TemporaryDirectory(prefix=".repro-", dir=folder.absolute().parent) as name:
+        scratch = Path(name) / "repro"
+        scratch.mkdir()
+        for side, path in files:
+            shutil.copyfile(path, scratch / (path.name if names.count(path.name) == 1 else f"{side}_{path.name}"))
+        inputs = {}
+        for side, (model, arrays) in zip(SIDES, found.models, strict=True):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Notice)
+                double = to_precision(model.clone(), "float64")
+            (scratch / f"graph_of_{side}.onnx").write_bytes(ir.to_proto(double).SerializeToString())
+            for value in double.graph.inputs:
+                dtype = value.dtype.numpy() if value.dtype is not None else np.float64
+                inputs[f"{side}/{value.name}"] = np.asarray(arrays[value.name or ""]).astype(dtype)
+        np.savez(scratch / "input.npz", **inputs)  # type: ignore[arg-type]
+        (scratch / "repro.py").write_text(SCRIPT.format(source=found.source, target=found.target), encoding="utf-8")
+        scratch.rename(folder)
+    return sorted(path.name for path in folder.iterdir())
