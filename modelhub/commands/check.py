@@ -27,6 +27,7 @@ __all__ = ["check"]
 @reading
 @click.option("--to", "target_format", metavar="FORMAT", help="Format of TARGET; recognised if left out.")
 @click.option("--seed", type=int, help="Seed of the probes.")
+@click.option("--preset", type=click.Choice(["ftag"]), help="A community's tolerances in place of the rounding bound.")
 @streaming
 @click.option("--config", type=PATH, help="Check all pairs of this modelhub.yaml instead of two files.")
 @rendering
@@ -38,6 +39,7 @@ def check(
     reading: Reading,
     target_format: str | None,
     seed: int | None,
+    preset: str | None,
     data: DataSpec | None,
     scheduler: str,
     config: Path | None,
@@ -58,7 +60,7 @@ def check(
     any pair is different, else the code of the first that could not be read or run, else 6 if any is inconclusive.
     """
     if config is not None:
-        asked = (source, target, target_format, seed, data, report_path, reading.format, reading.interface)
+        asked = (source, target, target_format, seed, preset, data, report_path, reading.format, reading.interface)
         if any(value is not None for value in asked) or reading.options != ReadOptions():
             raise click.UsageError("--config says what to check and how: give no files, formats, seed or --report")
         _check_all(config, files, fail_on, as_json=as_json)
@@ -80,6 +82,7 @@ def check(
         seed=SEED if seed is None else seed,
         data=data,
         scheduler=scheduler,
+        preset=preset or "",
         progress=progress,
     )
     tell(report, report_path, as_json=as_json)

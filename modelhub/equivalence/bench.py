@@ -23,6 +23,7 @@ from modelhub import __version__
 from modelhub.equivalence.bounds import Bound, Spread, bound, moved
 from modelhub.equivalence.compare import judge
 from modelhub.equivalence.parties import Side, graph_side, load_side
+from modelhub.equivalence.presets import PRESETS
 from modelhub.equivalence.report import Leg, Outcome, Report
 from modelhub.errors import Inconclusive
 from modelhub.graph.interface import Interface
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from modelhub.equivalence.bounds import Compared, Shape, Usual
-    from modelhub.equivalence.compare import ProbeResult
+    from modelhub.equivalence.compare import Allowed, ProbeResult
     from modelhub.equivalence.probes import Probe
     from modelhub.protocols import Arrays
 
@@ -75,8 +76,9 @@ class Pair:
 class Bench:
     """Sides in their engines. `settle` it with one ordinary batch before the first `run`."""
 
-    def __init__(self, sides: list[Side], shaken: Bound | None = None) -> None:
+    def __init__(self, sides: list[Side], shaken: Bound | None = None, preset: str = "") -> None:
         self.sides = sides
+        self.preset = preset
         self._shaken = shaken
         self.pairs: list[Pair] = []
 
@@ -90,6 +92,7 @@ class Bench:
         """A report with a leg for every pair, for outcomes to be taken into."""
         legs = [Leg(pair.between, pair.precision, missing=pair.missing, engine=pair.engine) for pair in self.pairs]
         report = Report([side.party for side in self.sides], legs, seed, interface.to_json())
+        report.preset = self.preset
         report.software = {"modelhub": __version__, "numpy": np.__version__}
         return report
 
@@ -124,11 +127,15 @@ class Bench:
 
         def compared() -> Outcome:
             found = {
-                id(pair): judge(probe, a, b, spread.allowed(a, pair.precision), pair.precision) for pair, a, b in legs
+                id(pair): judge(probe, a, b, self._allowed(spread, a, pair.precision), pair.precision)
+                for pair, a, b in legs
             }
             return Outcome(tuple(found.get(id(pair)) for pair in self.pairs), spread.reached)
 
         return compared
+
+    def _allowed(self, spread: Spread, reference: Arrays, precision: str) -> dict[str, Allowed]:
+        return PRESETS[self.preset].allowed(reference) if self.preset else spread.allowed(reference, precision)
 
     @property
     def learned(self) -> dict[Shape, Usual]:
@@ -181,7 +188,11 @@ def _pairs(a: Side, b: Side) -> list[Pair]:
 
 @contextmanager
 def bench(
-    model: ir.Model, source: tuple[Path, str, ReadOptions], target: tuple[Path, str, str], seed: int = 0
+    model: ir.Model,
+    source: tuple[Path, str, ReadOptions],
+    target: tuple[Path, str, str],
+    seed: int = 0,
+    preset: str = "",
 ) -> Iterator[Bench]:
     """The three sides of a check.
 
@@ -190,6 +201,7 @@ def bench(
         source: path, format and reading options of the file it was read from.
         target: path, format and the name to call it by of the file that was written.
         seed: of the shaking.
+        preset: name of the tolerances (`presets.PRESETS`); "" for the rounding bound.
 
     """
     interface = Interface.of(model)
@@ -201,4 +213,4 @@ def bench(
             graph_side(model, interface, Path(folder)),
             load_side("target", target_path, target_format, interface, ReadOptions(), target_name),
         ]
-        yield Bench(sides, bound(model, interface, Path(folder), seed))
+        yield Bench(sides, bound(model, interface, Path(folder), seed), preset)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from modelhub import plugins
 from modelhub.conversion import load_interface, read
 from modelhub.equivalence.bench import bench
+from modelhub.equivalence.presets import PRESETS
 from modelhub.equivalence.probes import Progress, probes
 from modelhub.equivalence.report import Report
 from modelhub.equivalence.where import parameter_differences, record_differences
@@ -41,6 +42,7 @@ def check(
     seed: int = SEED,
     data: DataSpec | None = None,
     scheduler: str = "",
+    preset: str = "",
     progress: Progress = iter,
 ) -> Report:
     """Compare two model files of any formats, on seeded probes and then on the real events of `data`, if given.
@@ -50,6 +52,7 @@ def check(
     cannot be seen in the files: then both are tried, and the one that fits is reported.
 
     `scheduler` hands the events to Dask: "local:2", or the address of a cluster (`modelhub.equivalence.cluster`).
+    `preset` names tolerances that stand in for the rounding bound (`modelhub.equivalence.presets`).
     """
     pair = readings(source, target, source_format, target_format, interface, options)
     source, source_format, options = pair.source
@@ -62,6 +65,7 @@ def check(
             target=(target, target_format, target.name),
             theirs=Interface.of(pair.theirs),
             seed=seed,
+            preset=preset,
             progress=progress,
         )
         reports.append((report, record, model))
@@ -71,7 +75,7 @@ def check(
     if data is not None:
         from modelhub.equivalence.stream import Job, stream
 
-        job = Job((source, source_format, options), (target, target_format, target.name), record, data, seed)
+        job = Job((source, source_format, options), (target, target_format, target.name), record, data, seed, preset)
         stream(report, job, scheduler=scheduler, progress=progress)
         report.coverage = report.reach.told({})
     if not report.parameters:  # a change too small for any probe shows nowhere else
@@ -130,6 +134,7 @@ def check_written(
     target: tuple[Path, str, str],
     theirs: Interface | None = None,
     seed: int = SEED,
+    preset: str = "",
     progress: Progress = iter,
 ) -> Report:
     """The check of a graph against the file it came from and the file it was written to.
@@ -140,6 +145,7 @@ def check_written(
         target: path, format and the name to call it by of the file that was written.
         theirs: the record of the target; read from the file when None.
         seed: of the probes.
+        preset: name of the tolerances; "" for the rounding bound.
         progress: wraps the iteration over probes, e.g. in a progress bar.
 
     """
@@ -148,8 +154,9 @@ def check_written(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Notice)
             theirs = Interface.of(read(target[0], format=target_format))
-    every = list(probes(model, seed, masks=knows_masks(target_format)))
-    with bench(model, source, target, seed) as stand:
+    lengths = PRESETS[preset].lengths if preset else 0
+    every = list(probes(model, seed, masks=knows_masks(target_format), lengths=lengths))
+    with bench(model, source, target, seed, preset) as stand:
         stand.settle(next(probe for probe in every if probe.length != 0))
         report = stand.report(seed, interface)
         report.record = record_differences(interface, theirs)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from modelhub.equivalence.probes import Probe
 
-__all__ = ["ROUNDOFF", "ROWS", "SCATTER", "Allowed", "Difference", "ProbeResult", "Row", "compare", "judge"]
+__all__ = ["BANDS", "ROUNDOFF", "ROWS", "SCATTER", "Allowed", "Difference", "ProbeResult", "Row", "compare", "judge"]
 
 ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}
 """Unit roundoff of each precision."""
@@ -30,6 +30,9 @@ SCATTER = 400
 
 SMALL = 256
 """Numbers of an event's inputs that are kept with it."""
+
+BANDS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 5e-2)
+"""Differences of which a report counts the events that exceed them, as flavour tagging has them in its tables."""
 
 Array = NDArray[Any]
 
@@ -106,6 +109,7 @@ class ProbeResult:
     """What one kind of probe showed on one leg.
 
     ulps:    how many numbers are 0, 1, 2-3, 4-7, ... units in the last place apart, at the leg's precision.
+    bands:   how many events have an output that differs by more than each of `BANDS`.
     scatter: (rank, |value|, ratio) of a sample, the points with the smallest rank, which is a hash of their place.
     """
 
@@ -116,6 +120,7 @@ class ProbeResult:
     kind: str = ""
     undecidable: int = 0
     ulps: tuple[int, ...] = ()
+    bands: tuple[int, ...] = ()
     scatter: tuple[tuple[int, float, float], ...] = ()
     rows: tuple[Row, ...] = field(default=(), repr=False)
 
@@ -133,6 +138,7 @@ class ProbeResult:
             worst=replace(worst, identical=self.worst.identical and other.worst.identical),
             undecidable=self.undecidable + other.undecidable,
             ulps=added(self.ulps, other.ulps),
+            bands=added(self.bands, other.bands),
             scatter=sample((*self.scatter, *other.scatter)),
             rows=worst_rows((*self.rows, *other.rows)),
         )
@@ -162,7 +168,8 @@ def judge(
     result = parts[0]
     for part in parts[1:]:  # one event has all outputs, and is undecidable once
         merged = result.merged(replace(part, events=0))
-        result = replace(merged, undecidable=max(result.undecidable, part.undecidable))
+        bands = tuple(map(max, result.bands, part.bands))
+        result = replace(merged, undecidable=max(result.undecidable, part.undecidable), bands=bands)
     return result
 
 
@@ -185,6 +192,7 @@ def compare(
         difference = np.where(same, 0.0, np.abs(a - b))
         difference[np.isnan(difference)] = np.inf
         ratio = np.where(difference == 0, 0.0, difference / np.maximum(allowed.tolerance, 5e-324))
+    apart = difference.reshape(len(difference), -1).max(axis=1, initial=0.0)
     open_events = 0
     if allowed.undecidable is not None and len(allowed.undecidable) == len(ratio):
         beyond = (ratio > 1).reshape(len(ratio), -1).any(axis=1) & allowed.undecidable
@@ -224,6 +232,7 @@ def compare(
         worst=at(int(candidates[0])),
         undecidable=open_events,
         ulps=_ulps(a, b, same, precision),
+        bands=tuple(int((apart > limit).sum()) for limit in BANDS),
         scatter=_scatter(probe, output, a, ratio),
         rows=worst_rows(rows),
     )

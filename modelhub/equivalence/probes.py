@@ -133,7 +133,7 @@ RANGE = 3.0
 """Where a variable has no declared range, it is taken from minus to plus this after offset and scale."""
 
 
-def probes(model: ir.Model, seed: int, *, masks: bool = True) -> Iterator[Probe]:
+def probes(model: ir.Model, seed: int, *, masks: bool = True, lengths: int = 0) -> Iterator[Probe]:
     """Every probe for `model`, the same for the same seed, whatever the order they are drawn in.
 
     normal:    what a network sees in training: standard normal after offset and scale.
@@ -147,6 +147,7 @@ def probes(model: ir.Model, seed: int, *, masks: bool = True) -> Iterator[Probe]
     odd:       zeros of either sign, denormal, tiny and huge numbers among normal ones.
     nonfinite: NaN and infinities among normal numbers; what comes out is told, not judged.
     long:      normal, in longer sequences than elsewhere.
+    every:     normal, in sequences of each length below `lengths`.
     pieces:    normal, one event at a time and in odd sizes.
     order:     normal, events in another order, inputs given in another order.
     threads:   normal, in engines that take several threads.
@@ -162,9 +163,9 @@ def probes(model: ir.Model, seed: int, *, masks: bool = True) -> Iterator[Probe]
     sequences = any(record.sequence for record in interface.inputs)
     left_out = {"zero", "padded"} if whole else set()
     left_out |= (set() if defaults else {"missing"}) | (set() if sequences else {"padded"})
-    lengths: tuple[int | None, ...] = tuple(_lengths(interface)) if sequences else (None,)
+    tried: tuple[int | None, ...] = tuple(_lengths(interface)) if sequences else (None,)
     burnt_in = all(_fixed(v) for v, r in zip(model.graph.inputs, interface.inputs, strict=True) if r.sequence)
-    middle = lengths[len(lengths) // 2]
+    middle = tried[len(tried) // 2]
 
     def drawn(name: str, manner: _Manner, length: int | None, events: int = EVENTS) -> Probe:
         rng = _generator(f"{key}/{name}/{length}")
@@ -180,13 +181,16 @@ def probes(model: ir.Model, seed: int, *, masks: bool = True) -> Iterator[Probe]
         if name in left_out:
             continue
         manner = replace(each, least=int(whole))
-        for length in lengths if manner.lengths else (middle,):
+        for length in tried if manner.lengths else (middle,):
             yield drawn(name, manner, length)
             if length is not None and burnt_in:
                 break
     normal = replace(CLASSES["normal"], least=int(whole))
     if sequences and not burnt_in and all(r.max_length is None for r in interface.inputs if r.sequence):
         yield drawn("long", normal, LONG, 8)
+    if sequences and not burnt_in:
+        for length in range(lengths):
+            yield drawn("every", normal, length, 10)
     for name in ("pieces", "order", "threads"):
         probe = drawn(name, normal, middle)
         events = np.arange(probe.events)
@@ -196,7 +200,7 @@ def probes(model: ir.Model, seed: int, *, masks: bool = True) -> Iterator[Probe]
             yield replace(probe, pieces=(_generator(f"{key}/order").permutation(events),))
         elif name == "threads":
             yield replace(probe, threads=THREADS)
-    yield from _thresholds(model, interface, lengths[-1], _generator(f"{key}/threshold"))
+    yield from _thresholds(model, interface, tried[-1], _generator(f"{key}/threshold"))
 
 
 def _digest(model: ir.Model) -> str:

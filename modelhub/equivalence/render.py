@@ -75,6 +75,7 @@ def show(report: Report) -> None:
         ("coverage", [c.told for c in report.coverage]),
         ("not compared", _skipped(report)),
         ("worst cases", _worst_cases(report)),
+        (f"events that differ by more, preset {report.preset}", _bands(report) if report.preset else []),
     ):
         if lines:
             console.print(f"\n[bold]{title}[/bold]")
@@ -109,6 +110,16 @@ def _skipped(report: Report) -> list[str]:
         probe, _, reason = line.partition(": ")
         by_reason.setdefault(reason, []).append(probe)
     return [f"{', '.join(probes)}: {reason}" for reason, probes in by_reason.items()]
+
+
+def _bands(report: Report) -> list[str]:
+    """The table of flavour tagging: what share of events differs by more than each limit."""
+    return [
+        f"{' – '.join(leg.between)}, {leg.precision}: "
+        + ", ".join(f"{limit:g}: {share:.2%}" for limit, share in leg.bands)
+        for leg in report.legs
+        if leg.results
+    ]
 
 
 def _worst_cases(report: Report) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modelhub.equivalence.compare import Difference, ProbeResult, Row, added, sample, worst_rows
+from modelhub.equivalence.compare import BANDS, Difference, ProbeResult, Row, added, sample, worst_rows
 from modelhub.equivalence.coverage import Coverage, Reach
 from modelhub.equivalence.digest import digest
 
@@ -81,6 +81,14 @@ class Leg:
     def ulps(self) -> tuple[int, ...]:
         """How many numbers are 0, 1, 2-3, 4-7, ... units in the last place apart."""
         return reduce(added, (r.ulps for r in self.results), ())
+
+    @property
+    def bands(self) -> list[tuple[float, float]]:
+        """For each difference of `compare.BANDS` the share of events with an output that differs by more."""
+        nothing: tuple[int, ...] = ()
+        counts = reduce(added, (r.bands for r in self.results), nothing)
+        events = sum(r.events for r in self.results)
+        return [(limit, count / max(events, 1)) for limit, count in zip(BANDS, counts, strict=False)]
 
     @property
     def scatter(self) -> tuple[tuple[int, float, float], ...]:
@@ -198,7 +206,7 @@ class Report:
                 for p in self.parties
             },
             "interface": self.interface,
-            "legs": [_leg_json(leg) for leg in self.legs],
+            "legs": [_leg_json(leg, banded=bool(self.preset)) for leg in self.legs],
             "record": self.record,
             "parameters": self.parameters,
             "skipped": sorted(set(self.skipped)),
@@ -215,7 +223,7 @@ class Report:
         return json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n"
 
 
-def _leg_json(leg: Leg) -> dict[str, Any]:
+def _leg_json(leg: Leg, *, banded: bool) -> dict[str, Any]:
     return {
         "between": list(leg.between),
         "precision": leg.precision,
@@ -236,6 +244,7 @@ def _leg_json(leg: Leg) -> dict[str, Any]:
             for r in sorted(leg.results, key=lambda r: r.key)
         ],
         "ulps": list(leg.ulps),
+        **({"bands": [[limit, share] for limit, share in leg.bands]} if banded else {}),
         "scatter": [[size, ratio] for _, size, ratio in leg.scatter],
         "rows": [
             {

@@ -60,6 +60,7 @@ class Job:
     interface: Interface | None
     data: DataSpec
     seed: int
+    preset: str = ""
     learned: Mapping[Shape, Usual] = field(default_factory=dict)
 
 
@@ -140,7 +141,7 @@ def _ready(job: Job) -> Iterator[tuple[Bench, Events]]:
         warnings.simplefilter("ignore", Notice)  # told where the files were first read
         model = read(path, format=format, interface=job.interface, options=options)
         events = open_events(job.data, model, Interface.of(model))
-        with bench(model, job.source, job.target, job.seed) as stand:
+        with bench(model, job.source, job.target, job.seed, job.preset) as stand:
             stand.settle(next(probe for probe in probes(model, job.seed) if probe.length != 0))
             stand.learned.update(job.learned)
             yield stand, events
