@@ -126,7 +126,7 @@ def look_ups(counts: Sequence[int]) -> None:
                 lambda registry=registry: registry.version("net@best"),
                 lambda registry=registry, middle=middle: registry.version(middle),
                 lambda registry=registry: registry.list("net"),
-                lambda registry=registry, count=count: registry.where(f"name = net and run = {count // 2}"),
+                lambda registry=registry, count=count: registry.search(f"name = net and run = {count // 2}"),
             ]
             line = []
             for work in works:

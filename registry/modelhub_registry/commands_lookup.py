@@ -1,4 +1,4 @@
-"""Commands that read: list, show, get, which."""
+"""Commands that read: list, show, get, which, where, lineage."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _list(opened: Registry, as_json: bool, name: str | None) -> None:
     elif found:
         render.print_list(found)
     else:
-        say(f"{opened.where}: no versions yet; `modelhub registry push` publishes the first")
+        say(f"{opened.address}: no versions yet; `modelhub registry push` publishes the first")
 
 
 @command
@@ -93,3 +93,49 @@ def which(opened: Registry, as_json: bool, file: str) -> None:
         raise RegistryError(f"{safe_text(file)}: no version holds this file")
     if not as_json:
         render.print_found(found)
+
+
+@command
+@click.argument("question")
+@click.option("--limit", type=click.IntRange(1), help="At most so many.")
+def where(opened: Registry, as_json: bool, question: str, limit: int | None) -> None:
+    """List the versions of which QUESTION is true.
+
+    \b
+    Fields: name, version, verdict, source, created, by, digest, alias, export, role, sha256, and every key of the
+    metadata. Compare with = != < <= > >= in (a, b) has like; join with and, or, not, ( ).
+
+    \b
+    Examples:
+      modelhub registry where "epoch=2026 and auc>0.9"
+      modelhub registry where "name=btag and not (verdict in (different, suspect))"
+      modelhub registry where "tags has calibrated and created>=2026-06-01"
+    """
+    from modelhub_registry import render
+
+    found = opened.search(question, limit)
+    if as_json:
+        emit([render.summary_json(summary) for summary in found])
+    elif found:
+        render.print_list(found)
+    else:
+        say("none")
+
+
+@command
+@click.argument("ref")
+def lineage(opened: Registry, as_json: bool, ref: str) -> None:
+    """Show what the version REF was made from and into, what proves it, and who else holds the same files.
+
+    \b
+    Examples:
+      modelhub registry lineage btag@prod
+      modelhub registry lineage btag@3 --json
+    """
+    from modelhub_registry import render
+
+    found = opened.lineage(ref)
+    if as_json:
+        emit(render.lineage_json(found))
+    else:
+        render.print_lineage(found)

@@ -34,7 +34,7 @@ class Core:
         self._place = Place.of(default_place() if place is None else place, database)
         self.root = self._place.folder
         """The folder of the registry, None where it is at a URL."""
-        self.where = self._place.home.where
+        self.address = self._place.home.where
         """The folder or the URL, for messages."""
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class Core:
         settings = self._place.settings()
         if settings is None:
             raise RegistryError(
-                f"there is no registry in {self.where}; `modelhub registry push` makes one, "
+                f"there is no registry in {self.address}; `modelhub registry push` makes one, "
                 "MODELHUB_REGISTRY or --registry names another place"
             )
         return settings

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, Select, bindparam, delete, func, insert, or_, select, update
 
 from modelhub.errors import RegistryError
 from modelhub_registry.facts import facts_of
@@ -76,7 +76,7 @@ _BY_ALIAS = _FIND.join(aliases, (aliases.c.name == versions.c.name) & (aliases.c
     aliases.c.name == _NAME, aliases.c.alias == _ALIAS
 )
 _HELD = select(files.c.name, files.c.number, files.c.role).where(files.c.sha256 >= _LOW, files.c.sha256 < _HIGH)
-_INSERT_LOG, _INSERT_VERSION, _INSERT_FILE = insert(log), insert(versions), insert(files)
+_INSERT_LOG, _INSERT_VERSION, _INSERT_FILE = (insert(log), insert(versions), insert(files))
 _INSERT_MODEL, _INSERT_FACT = insert(models), insert(facts)
 _SAME = select(
     select(func.max(versions.c.number)).where(_OF_NAME, versions.c.content == _CONTENT).scalar_subquery(),
@@ -246,30 +246,46 @@ def same(db: Connection, name: str, content: str, digest: str) -> tuple[int | No
 
 def summaries(db: Connection, name: str | None) -> list[Summary]:
     """All versions, or those of one model, by name and number."""
-    query = select(versions).order_by(versions.c.name, versions.c.number)
-    pointing = select(aliases).order_by(aliases.c.alias)
-    if name is not None:
-        query, pointing = query.where(versions.c.name == name), pointing.where(aliases.c.name == name)
-    return _summaries(db, query, pointing)
+    query = SHOWN.order_by(versions.c.name, versions.c.number)
+    return summarise(db, query if name is None else query.where(versions.c.name == name))
 
 
-def _summaries(db: Connection, query: Any, pointing: Any) -> list[Summary]:
-    held: dict[tuple[str, int], list[str]] = {}
-    for model, alias, number in db.execute(pointing):
-        held.setdefault((model, number), []).append(alias)
+_POINTING = select(aliases).order_by(aliases.c.alias)
+_POINTING_SOME = _POINTING.where(aliases.c.name.in_(bindparam("names", expanding=True)))
+SHOWN = select(
+    versions.c.name,
+    versions.c.number,
+    versions.c.digest,
+    versions.c.verdict,
+    versions.c.source,
+    versions.c.exports,
+    versions.c.created,
+    versions.c.author,
+)
+"""What `summarise` wants to know of a version."""
+
+
+def summarise(db: Connection, query: Select[Any]) -> list[Summary]:
+    """The versions a query finds, which must select what `SHOWN` does, with the aliases that point to them."""
+    rows = db.execute(query).all()
+    names = {row[0] for row in rows}
+    pointing = _POINTING if len(names) > 100 else _POINTING_SOME
+    held: dict[tuple[str, int], tuple[str, ...]] = {}
+    for model, alias, number in db.execute(pointing, {"names": list(names)}) if rows else ():
+        held[model, number] = (*held.get((model, number), ()), alias)
     return [
         Summary(
-            name=row.name,
-            number=row.number,
-            digest=row.digest,
-            verdict=row.verdict,
-            source=row.source,
-            exports=tuple(row.exports.split(",")) if row.exports else (),
-            created=row.created,
-            by=row.author,
-            aliases=tuple(held.get((row.name, row.number), ())),
+            name,
+            number,
+            digest,
+            verdict,
+            source,
+            tuple(exports.split(",")) if exports else (),
+            created,
+            by,
+            held.get((name, number), ()),
         )
-        for row in db.execute(query)
+        for name, number, digest, verdict, source, exports, created, by in rows
     ]
 
 
@@ -277,9 +293,8 @@ def which(db: Connection, digest: str) -> list[Found]:
     """Versions that hold a file, a report or a manifest whose SHA-256 begins with `digest`."""
     found = []
     for name, number, role in sorted(map(tuple, db.execute(_HELD, _range(digest)))):
-        one = select(versions).where(versions.c.name == name, versions.c.number == number)
-        pointing = select(aliases).where(aliases.c.name == name, aliases.c.number == number).order_by(aliases.c.alias)
-        found += [Found(summary, role) for summary in _summaries(db, one, pointing)]
+        one = SHOWN.where(versions.c.name == name, versions.c.number == number)
+        found += [Found(summary, role) for summary in summarise(db, one)]
     return found
 
 

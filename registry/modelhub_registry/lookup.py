@@ -8,15 +8,20 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelhub.errors import RegistryError
 from modelhub.files import atomic_write
-from modelhub_registry import index, intake, names, rebuild
+from modelhub_registry import index, intake, names, query, rebuild
 from modelhub_registry.core import Core
 from modelhub_registry.index import Found, History, Summary
 from modelhub_registry.records import Version
+from modelhub_registry.search import search as found_by
 
-__all__ = ["Details", "Lookup"]
+if TYPE_CHECKING:
+    from modelhub_registry.running import Model
+
+__all__ = ["Details", "Lineage", "Lookup", "Step"]
 
 _DIGEST = re.compile(r"(sha256:)?([0-9a-f]{8,64})")
 
@@ -28,6 +33,29 @@ class Details:
     version: Version
     aliases: tuple[str, ...]
     moves: tuple[History, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A conversion: from the file of one role to that of another, the report about it and its verdict.
+
+    `graph` is the SHA-256 of the common graph between the two, where the report tells it.
+    """
+
+    source: str
+    target: str
+    report: str
+    verdict: str
+    graph: str | None
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """A version, its conversions, and the other versions that hold one of its files."""
+
+    version: Version
+    steps: tuple[Step, ...]
+    shared: tuple[Found, ...]
 
 
 class Lookup(Core):
@@ -57,6 +85,36 @@ class Lookup(Core):
                 index.find(db, names.Reference(name))
         return found
 
+    def search(self, question: str, limit: int | None = None) -> Sequence[Summary]:
+        """The versions a question is true of, as in ``epoch=2026 and auc>0.9``; the language stands in `query.py`."""
+        tree = query.parse(question)
+        if self._place.settings() is None:
+            return []
+        with self._reading() as db:
+            return found_by(db, tree, limit)
+
+    def sharing(self, ref: str) -> Sequence[Found]:
+        """Other versions that hold a file of this one (source, graph, export), of any model, and as what."""
+        version = self.version(ref)
+        with self._reading() as db:
+            found = [hit for a in version.manifest.artifacts for hit in index.which(db, a.sha256)]
+        return [hit for hit in dict.fromkeys(found) if hit.version.ref != version.ref]
+
+    def lineage(self, ref: str) -> Lineage:
+        """Source, graph and exports of a version, what proves each step, and where else the same files are."""
+        version = self.version(ref)
+        judged = version.judged
+        sources = {a.sha256: a for a in judged.artifacts if a.is_source}
+        steps = [
+            Step(source.role, a.role, judged.report_name(report), report.verdict, report.covers.get("graph"))
+            for report in judged.reports
+            for a in judged.artifacts
+            if a.sha256 == report.covers["target"]
+            and (source := sources.get(report.covers["source"]))
+            and a is not source
+        ]
+        return Lineage(version, tuple(steps), tuple(self.sharing(ref)))
+
     def aliases(self, name: str) -> dict[str, int]:
         """The aliases of a model and the version numbers they point to."""
         with self._reading() as db:
@@ -71,6 +129,28 @@ class Lookup(Core):
         sha256 = digest[2] if digest is not None and named else intake.digest(path)
         with self._reading() as db:
             return index.which(db, sha256)
+
+    def load(self, ref: str, *, providers: Sequence[str] = (), batch: int = 8192) -> Model:
+        """The version ready to compute, in onnxruntime: see `running.py`.
+
+        Args:
+            ref: the version; its ``export:onnx`` is taken, else a source that is ONNX.
+            providers: of onnxruntime, in order of preference, as ("CUDAExecutionProvider", "CPUExecutionProvider").
+            batch: events computed at once.
+
+        """
+        from modelhub_registry.running import Model, record_of
+
+        version = self.version(ref)
+        files = [a for a in version.manifest.artifacts if a.format == "onnx"]
+        files.sort(key=lambda a: (a.role != "export:onnx", not a.is_export, a.role))
+        if not files:
+            raise RegistryError(
+                f"{version.ref} holds no ONNX file; `modelhub convert` its source to ONNX, and push both together"
+            )
+        where = f"{version.ref}, {files[0].filename}"
+        record = record_of(version.manifest.interface, where)
+        return Model(self._blobs.get(files[0].sha256), record, where, providers=providers, batch=batch)
 
     def open(self, ref: str, role: str) -> bytes:
         """The verified bytes of the file of that role."""

@@ -11,15 +11,17 @@ from rich.text import Text
 
 from modelhub.errors import safe_text
 from modelhub_registry.index import Found, History, Summary
-from modelhub_registry.lookup import Details
+from modelhub_registry.lookup import Details, Lineage
 from modelhub_registry.records import PASSING, Version
 
 __all__ = [
     "details_json",
     "found_json",
+    "lineage_json",
     "print_details",
     "print_files",
     "print_found",
+    "print_lineage",
     "print_list",
     "summary_json",
     "version_json",
@@ -56,6 +58,34 @@ def summary_json(summary: Summary) -> dict[str, Any]:
 def found_json(found: Found) -> dict[str, Any]:
     """A version that holds a file, and as what."""
     return {"role": found.role, **summary_json(found.version)}
+
+
+def lineage_json(lineage: Lineage) -> dict[str, Any]:
+    """Conversions of a version, and who else holds its files."""
+    return {
+        "ref": lineage.version.ref,
+        "files": [vars(a) for a in lineage.version.manifest.artifacts],
+        "steps": [vars(step) for step in lineage.steps],
+        "shared": [found_json(found) for found in lineage.shared],
+    }
+
+
+def print_lineage(lineage: Lineage) -> None:
+    """The way from source to exports, then the versions that share a file."""
+    console = _console()
+    table = _table("from", "to", "verdict", "report", "graph")
+    for step in lineage.steps:
+        graph = f"{step.graph[:12]}…" if step.graph else "-"
+        table.add_row(step.source, step.target, _verdict(step.verdict), step.report, graph)
+    proved = {step.target for step in lineage.steps}
+    for a in lineage.version.manifest.artifacts:
+        if not a.is_source and a.role not in proved:
+            table.add_row("-", a.role, _verdict("unchecked"), "-", "-")
+    console.print(lineage.version.ref)
+    console.print(table)
+    if lineage.shared:
+        console.print("the same file is in:")
+        print_found(lineage.shared)
 
 
 def _console() -> Console:

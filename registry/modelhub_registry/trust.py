@@ -153,7 +153,7 @@ class Trust(Lookup):
                 self._follow(db, name)
             if rebuild.compare(db, self._log, self._blobs):
                 raise RegistryError(
-                    f"{self.where}: damaged, so nothing is removed; `modelhub registry fsck` tells what"
+                    f"{self.address}: damaged, so nothing is removed; `modelhub registry fsck` tells what"
                 )
             kept = index.every_blob(db)
             orphans = [self._blobs.key(sha256) for sha256 in self._blobs.list() if sha256 not in kept]
