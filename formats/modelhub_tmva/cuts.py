@@ -44,7 +44,7 @@ def cuts_of(forest: Forest, names: Sequence[str], defaults: NDArray[np.float64],
     """
     compare, t = narrowed(forest.compare, forest.threshold)
     splits = forest.splits
-    for kind, what in ((Compare.MEMBER, "sets of categories"), (Compare.EQ, "equality"), (Compare.NE, "inequality")):
+    for kind, what in ((Compare.EQ, "equality"), (Compare.NE, "inequality")):
         if (splits & (forest.compare == kind)).any():
             which = _listed(names, forest.feature[splits & (forest.compare == kind)])
             reasons.append(f"trees ask for {what} ({which}); TMVA's ask for thresholds only. Write ONNX")

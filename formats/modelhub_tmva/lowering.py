@@ -1,4 +1,4 @@
-"""A common graph as a BDT of TMVA: its one forest, what stands around it, and which sum of TMVA's gives its outputs.
+"""Which sum of TMVA's gives the outputs of a graph with one forest (`modelhub.graph.forest_sums`).
 
 What TMVA can say (MethodBDT: GetMvaValue, GetRegressionValues, GetMulticlassValues), s being the sum of the trees::
 
@@ -13,296 +13,72 @@ All else is refused by name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from modelhub.errors import ModelhubError, Unsupported, safe_text
-from modelhub.graph.forest import Forest, tree_of
-from modelhub.graph.forest_forms import Found, forests
-from modelhub.graph.interface import Interface
+from modelhub.graph.forest import tree_of
+from modelhub.graph.forest_sums import Sums, refusal, sums_of
 from modelhub_tmva.answer import COMPLEMENT, PROBABILITIES, PROBABILITY, RESPONSE
 from modelhub_tmva.setup import CLASSIFICATION, MULTICLASS, REGRESSION
 
-__all__ = ["Lowered", "lowered"]
+__all__ = ["FILE", "Lowered", "lowered"]
 
 Array = NDArray[np.float64]
 
-FLOATS = (ir.DataType.FLOAT.value, ir.DataType.DOUBLE.value)
-
 ONE = 1e-9
 """How far shares may be from adding up to 1; they were added in float64."""
+
+FILE = "a TMVA weight file"
 
 
 @dataclass(frozen=True, eq=False)
 class Lowered:
     """What a weight file is to hold.
 
-    forest:   base and scales are in `base` and `values`; thresholds as the source compares.
-    values:   [leaf rows, 1 or sums] what each leaf adds: to the sum its tree feeds, or to each.
-    base:     [sums] what is added to the trees.
-    defaults: [variables] what replaces NaN before the trees, NaN where nothing does.
-    kind:     what the outputs are, in the words of `answer`.
+    sums: of the trees as TMVA adds them, before its own formula.
+    kind: what the outputs are, in the words of `answer`.
     """
 
     analysis: str
     boost: str
-    forest: Forest
-    values: Array
-    base: Array
-    defaults: Array
+    sums: Sums
     kind: str = RESPONSE
 
 
 def lowered(model: ir.Model) -> Lowered:
     """The BDT that computes what `model` does. Raises `Unsupported` with everything TMVA cannot say."""
-    reasons: list[str] = []
-    interface = Interface.of(model)
-    if len(interface.inputs) != 1 or interface.inputs[0].sequence:
-        reasons.append(
-            f"it has {len(interface.inputs)} inputs or a sequence; a BDT of TMVA takes one event of variables"
-        )
-    if len(interface.outputs) != 1:
-        reasons.append(f"it has {len(interface.outputs)} outputs; one weight file answers one question")
-    try:
-        found = forests(model)
-    except ModelhubError as error:
-        raise _refusal(model, [*reasons, str(error)]) from error
-    if len(found) != 1:
-        operators = sorted({safe_text(node.op_type) for node in model.graph})
-        what = f"holds {len(found)} forests" if found else f"holds no trees ({', '.join(operators)})"
-        reasons.append(f"it {what}; a weight file of a BDT holds one. Write ONNX")
-    if reasons:
-        raise _refusal(model, reasons)
-    defaults = _front(found[0], len(interface.inputs[0].features), reasons)
-    tail = _Tail(found[0], reasons)
-    if not found[0].forest.trees:
-        reasons.append("the forest holds no trees")
-    result = None if reasons else _chosen(found[0].forest, tail, defaults, reasons)
-    if result is None or reasons:
-        raise _refusal(model, reasons)
-    return result
-
-
-def _refusal(model: ir.Model, reasons: list[str]) -> Unsupported:
-    return Unsupported(f"{safe_text(model.graph.name)} cannot be written as a TMVA weight file", reasons)
-
-
-def _front(found: Found, width: int, reasons: list[str]) -> Array:
-    """What replaces NaN [width] between the graph's input and the forest, where nothing else may stand."""
-    defaults = np.full(width, np.nan)
-    value: ir.Value | None = found.x
-    while value is not None and not value.is_graph_input():
-        node = value.producer()
-        before = node.inputs[0] if node is not None and node.inputs else None
-        if node is not None and node.op_type == "Where" and _asks_nan(node):
-            constant, before = _constant(node.inputs[1]), node.inputs[2]
-            if constant is not None and constant.size in (1, width):
-                defaults = np.where(np.isnan(defaults), constant.ravel().astype(np.float64), defaults)
-                value = before
-                continue
-        if node is None or node.op_type not in ("Cast", "Identity") or not _floating(node):
-            name = "a constant" if node is None else f"{safe_text(node.name)} ({safe_text(node.op_type)})"
-            reasons.append(
-                f"{name} changes the variables before the trees; TMVA's trees take them as they come. "
-                "Train on the raw variables, which trees do not mind, or write ONNX"
-            )
-            break
-        value = before
-    return defaults
-
-
-def _asks_nan(node: ir.Node) -> bool:
-    """Whether a Where asks if the value it keeps is NaN."""
-    asked = node.inputs[0].producer() if node.inputs[0] is not None else None
-    return asked is not None and asked.op_type == "IsNaN" and asked.inputs[0] is node.inputs[2]
-
-
-def _floating(node: ir.Node) -> bool:
-    return node.op_type == "Identity" or node.attributes["to"].as_int() in FLOATS
-
-
-def _constant(value: ir.Value | None) -> NDArray[np.generic] | None:
-    return None if value is None or value.const_value is None else value.const_value.numpy()
-
-
-@dataclass(eq=False)
-class _Tail:
-    """What makes the outputs of the sums of the trees: ``link(matrix @ sums + shift)``, or [1 - p, p] of that."""
-
-    found: Found
-    reasons: list[str]
-    link: str = ""
-    """"", "Sigmoid", "Softmax" or "Tanh"."""
-    pair: bool = False
-    """Whether the outputs are 1 - p and p."""
-    matrix: Array = field(init=False)
-    """[outputs, sums]"""
-    shift: Array = field(init=False)
-    """[outputs]"""
-
-    def __post_init__(self) -> None:
-        sums = self.found.forest.outputs
-        self.matrix, self.shift = np.eye(sums), np.zeros(sums)
-        value: ir.Value | None = self.found.margin
-        while value is not None and not value.is_graph_output():
-            value = self._step(value)
-
-    def _step(self, value: ir.Value) -> ir.Value | None:
-        """The value behind the next operator; None where it is one that TMVA has no word for."""
-        users = [use.node for use in value.uses()]
-        if len(users) == 2 and not self.pair and (pair := _complemented(value, users)) is not None:
-            self.pair = True
-            return pair
-        node = users[0] if len(users) == 1 else None
-        if node is not None and self._takes(node, value):
-            return node.outputs[0]
-        what = f"{safe_text(node.name)} ({safe_text(node.op_type)})" if node else "a branch"
-        self.reasons.append(
-            f"{what} follows the sum of the trees; TMVA answers with a sum, a mean, 2 sigmoid - 1 or softmax. "
-            f"{_NEAREST.get(node.op_type if node else '', 'Write ONNX')}"
-        )
-        return None
-
-    def _takes(self, node: ir.Node, value: ir.Value) -> bool:
-        """Whether `node` is understood; it is taken into account then."""
-        if node.op_type in ("Cast", "Identity"):
-            return _floating(node)
-        if self.link or self.pair:
-            return False
-        if node.op_type in ("Sigmoid", "Tanh", "Softmax"):
-            self.link = node.op_type
-            return node.op_type != "Softmax" or _last_axis(node)
-        if node.op_type == "Neg":
-            self.matrix, self.shift = -self.matrix, -self.shift
-            return True
-        if node.op_type in ("Gemm", "MatMul"):
-            return self._product(node, value)
-        return node.op_type in ("Add", "Sub", "Mul", "Div") and self._affine(node, value)
-
-    def _product(self, node: ir.Node, value: ir.Value) -> bool:
-        weight, *more = [_constant(v) for v in node.inputs[1:]]
-        plain = not {"alpha", "beta", "transA", "transB"} & set(node.attributes)
-        if (
-            node.inputs[0] is not value
-            or weight is None
-            or weight.ndim != 2
-            or not plain
-            or any(c is None for c in more)
-        ):
-            return False
-        factor = weight.astype(np.float64).T
-        self.matrix, self.shift = factor @ self.matrix, factor @ self.shift
-        for bias in more:
-            assert bias is not None
-            self.shift = self.shift + bias.astype(np.float64).ravel()
-        return self._finite()
-
-    def _affine(self, node: ir.Node, value: ir.Value) -> bool:
-        first = node.inputs[0] is value
-        constant = _constant(node.inputs[1 if first else 0])
-        if constant is None or constant.size not in (1, len(self.shift)) or constant.ndim > 2:
-            return False
-        c = constant.ravel().astype(np.float64)
-        match node.op_type:
-            case "Add":
-                self.shift = self.shift + c
-            case "Sub":
-                sign = 1.0 if first else -1.0
-                self.matrix, self.shift = sign * self.matrix, sign * (self.shift - c)
-            case "Mul":
-                self.matrix, self.shift = self.matrix * c[:, np.newaxis], self.shift * c
-            case _:
-                if not first:
-                    return False
-                self.matrix, self.shift = self.matrix / c[:, np.newaxis], self.shift / c
-        return self._finite()
-
-    def _finite(self) -> bool:
-        return bool(np.isfinite(self.matrix).all() and np.isfinite(self.shift).all())
-
-
-_NEAREST = {
-    "Exp": "Train on the logarithm of the target, or write ONNX",
-    "ArgMax": "Write the model that gives the probabilities of the classes, or ONNX",
-}
-
-
-def _last_axis(node: ir.Node) -> bool:
-    axis = node.attributes.get("axis")
-    return axis is None or axis.as_int() in (-1, 1)
-
-
-def _complemented(value: ir.Value, users: list[ir.Node]) -> ir.Value | None:
-    """The Concat of ``1 - value`` and `value`, where that is what is made of it."""
-    joint = next((node for node in users if node.op_type == "Concat"), None)
-    other = next((node for node in users if node.op_type in ("Neg", "Sub")), None)
-    if joint is None or other is None or len(joint.inputs) != 2 or joint.inputs[1] is not value:
-        return None
-    rest = other.outputs[0]
-    if other.op_type == "Neg":
-        uses = [use.node for use in rest.uses()]
-        if len(uses) != 1 or uses[0].op_type != "Add":
-            return None
-        one, rest = next((v for v in uses[0].inputs if v is not rest), None), uses[0].outputs[0]
-    else:
-        one = other.inputs[0] if other.inputs[1] is value else None
-    number = _constant(one)
-    fits = number is not None and number.size == 1 and float(number.ravel()[0]) == 1.0
-    return joint.outputs[0] if fits and joint.inputs[0] is rest else None
-
-
-def _chosen(forest: Forest, tail: _Tail, defaults: Array, reasons: list[str]) -> Lowered | None:
-    """Which of TMVA's answers it is."""
-    values, shift = _values(forest, tail.matrix, reasons), tail.shift
-    outputs = len(shift)
-    if tail.link == "Softmax" and outputs > 1:
-        return Lowered(MULTICLASS, "Grad", forest, values, shift, defaults)
-    if tail.link == "Sigmoid" and outputs == 1:
-        kind = PROBABILITIES if tail.pair else PROBABILITY
-        return Lowered(CLASSIFICATION, "Grad", forest, values / 2, shift / 2, defaults, kind)
-    if tail.link == "Tanh" and outputs == 1 and not tail.pair:
-        return Lowered(CLASSIFICATION, "Grad", forest, values, shift, defaults)
-    if not tail.link and outputs == 1:
-        if not tail.pair:
-            return Lowered(REGRESSION, "Grad", forest, values, shift, defaults)
-        return Lowered(CLASSIFICATION, "AdaBoost", forest, values, shift, defaults, COMPLEMENT)
-    if not tail.link and outputs == 2 and _shares(forest, values, shift):
-        return Lowered(CLASSIFICATION, "AdaBoost", forest, values[:, 1:], shift[1:], defaults, COMPLEMENT)
-    how = f"the {tail.link.lower()} of " if tail.link else ""
-    reasons.append(
-        f"it gives {outputs} outputs, {how}the sums of its trees; TMVA has several only as softmax of sums, "
+    s = sums_of(model, "TMVA", FILE)
+    if s.link == "Softmax" and s.outputs > 1 and not s.pair:
+        return Lowered(MULTICLASS, "Grad", s)
+    if s.link == "Sigmoid" and s.outputs == 1:
+        half = replace(s, values=s.values / 2, base=s.base / 2)
+        return Lowered(CLASSIFICATION, "Grad", half, PROBABILITIES if s.pair else PROBABILITY)
+    if s.link == "Tanh" and s.outputs == 1 and not s.pair:
+        return Lowered(CLASSIFICATION, "Grad", s)
+    if not s.link and s.outputs == 1:
+        return Lowered(CLASSIFICATION, "AdaBoost", s, COMPLEMENT) if s.pair else Lowered(REGRESSION, "Grad", s)
+    if not s.link and s.outputs == 2 and _shares(s):
+        second = replace(s, values=s.values[:, 1:], base=s.base[1:])
+        return Lowered(CLASSIFICATION, "AdaBoost", second, COMPLEMENT)
+    how = f"the {s.link.lower()} of " if s.link else ""
+    reason = (
+        f"it gives {s.outputs} outputs, {how}the sums of its trees; TMVA has several only as softmax of sums, "
         "and one weight file for one output elsewhere. Write ONNX"
     )
-    return None
+    raise refusal(model, FILE, [reason])
 
 
-def _values(forest: Forest, matrix: Array, reasons: list[str]) -> Array:
-    """What the leaves add to the outputs, which are `matrix` [outputs, sums] times what they add to the sums.
-
-    [leaf rows, outputs], or [leaf rows, 1] where a tree still feeds the one output that was its sum.
-    """
-    if forest.values.shape[1] == forest.outputs:
-        return forest.values @ matrix.T
-    ends = np.flatnonzero(~forest.splits)
-    fed = forest.tree_output[tree_of(forest)[ends]]
-    row = np.zeros(len(forest.values), np.int64)
-    row[forest.leaf[ends]] = fed
-    diagonal = matrix.shape[0] == matrix.shape[1] and not (matrix - np.diag(np.diag(matrix))).any()
-    if (row[forest.leaf[ends]] != fed).any():
-        reasons.append("trees of several outputs share leaves. Write ONNX")
-    return forest.values * (np.diag(matrix)[row][:, np.newaxis] if diagonal else matrix.T[row])
-
-
-def _shares(forest: Forest, values: Array, shift: Array) -> bool:
+def _shares(s: Sums) -> bool:
     """Whether the two outputs are shares that add up to 1 for every event, tree by tree."""
-    if values.shape[1] != 2:
+    if s.values.shape[1] != 2:
         return False
+    forest = s.forest
     ends = np.flatnonzero(~forest.splits)
-    total, tree = values[forest.leaf[ends]].sum(axis=1), tree_of(forest)[ends]
+    total, tree = s.values[forest.leaf[ends]].sum(axis=1), tree_of(forest)[ends]
     low, high = np.full(forest.trees, np.inf), np.full(forest.trees, -np.inf)
     np.minimum.at(low, tree, total)
     np.maximum.at(high, tree, total)
-    return bool((high - low).sum() <= ONE and abs(high.sum() + shift.sum() - 1) <= ONE)
+    return bool((high - low).sum() <= ONE and abs(high.sum() + s.base.sum() - 1) <= ONE)

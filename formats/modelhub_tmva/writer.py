@@ -22,12 +22,13 @@ import modelhub
 from modelhub.errors import Unsupported, UsageError, notice, safe_text
 from modelhub.files import atomic_write
 from modelhub.graph.forest import Forest
+from modelhub.graph.forest_sums import refusal
 from modelhub.graph.interface import Feature, Interface
 from modelhub.protocols import WriteOptions
 from modelhub_tmva.answer import INFO, Answer
 from modelhub_tmva.cuts import Cuts, cuts_of
 from modelhub_tmva.grove import MAX_DEPTH
-from modelhub_tmva.lowering import Lowered, lowered
+from modelhub_tmva.lowering import FILE, Lowered, lowered
 from modelhub_tmva.setup import CLASSIFICATION, MULTICLASS, REGRESSION
 
 __all__ = ["write"]
@@ -50,7 +51,7 @@ def write(model: ir.Model, path: Path, options: WriteOptions) -> None:
     interface = Interface.of(model)
     features, labels = interface.inputs[0].features, interface.outputs[0].labels
     reasons: list[str] = []
-    cuts = cuts_of(bdt.forest, [feature.name for feature in features], bdt.defaults, reasons)
+    cuts = cuts_of(bdt.sums.forest, [feature.name for feature in features], bdt.sums.defaults, reasons)
     answer = Answer(bdt.kind, labels if bdt.analysis == CLASSIFICATION else (), _any(cuts.missing))
     names = [*(feature.name for feature in features), *labels]
     reasons += [
@@ -63,7 +64,7 @@ def write(model: ir.Model, path: Path, options: WriteOptions) -> None:
         reasons.append(f"it has {len(features)} variables; TMVA counts them up to {LARGEST_INDEX}")
     trees = _Trees(bdt, cuts, reasons)
     if reasons:
-        raise Unsupported(f"{safe_text(model.graph.name)} cannot be written as a TMVA weight file", reasons)
+        raise refusal(model, FILE, reasons)
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(_head(bdt, features, labels, answer, len(trees.planned)))
         file.writelines(trees.text())
@@ -142,27 +143,21 @@ class _Trees:
     """The trees in the order in which TMVA counts them: of a sum of several, each in turn."""
 
     def __init__(self, bdt: Lowered, cuts: Cuts, reasons: list[str]) -> None:
-        self.forest, self.cuts, self.mean = bdt.forest, cuts, bdt.boost == "AdaBoost"
-        sums = len(bdt.base)
-        roots = bdt.forest.roots.tolist()
-        if bdt.values.shape[1] == sums and sums > 1:
-            groups = [[_Planned(root, column) for root in roots] for column in range(sums)]
-        else:
-            groups = [[] for _ in range(sums)]
-            for root, output in zip(roots, bdt.forest.tree_output.tolist(), strict=True):
-                groups[output if sums > 1 else 0].append(_Planned(root))
+        s = bdt.sums
+        self.forest, self.cuts, self.mean = s.forest, cuts, bdt.boost == "AdaBoost"
         # The mean of n trees, each n times as much; of n + 3 where a base comes in.
-        self.factor = len(roots) + (3 if bdt.base.any() else 0) if self.mean else 1
-        for group, base in zip(groups, bdt.base.tolist(), strict=True):
+        self.factor = s.forest.trees + (3 if s.base.any() else 0) if self.mean else 1
+        groups = []
+        for trees, base in zip(s.columns, s.base.tolist(), strict=True):
             parts = _parts(base * self.factor)
             if self.mean and base:
                 parts += [0.0] * (3 - len(parts))
-            group[:0] = [_Planned(-1, number=part) for part in parts]
+            groups.append([*(_Planned(-1, number=part) for part in parts), *(_Planned(*tree) for tree in trees)])
         longest = max(map(len, groups))
         for group in groups:
             group += [_Planned(-1)] * (longest - len(group))
         self.planned = [planned for turn in zip(*groups, strict=True) for planned in turn]
-        exact = bdt.values * self.factor
+        exact = s.values * self.factor
         with np.errstate(over="ignore"):
             self.values = exact.astype(np.float32)
         if not np.isfinite(self.values).all():
