@@ -29,6 +29,7 @@ MOST = 20
 
 
 def main() -> None:
+    """Measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--net", choices=["dl1", "two_inputs"], action="append")
@@ -39,9 +40,7 @@ def main() -> None:
     if given.own:
         print(json.dumps(_own(*map(Path, given.own))))
         return
-    print(
-        f"{'':24}{'events':>10}{'engines':>10}{'check':>10}{'ratio':>7}{'stream':>10}{'ratio':>7}{'memory':>10}  digest"
-    )
+    print(f"{'':26}{'events':>9}{'engines':>9}{'stream':>9}{'ratio':>7}{'check':>9}{'ratio':>7}{'memory':>9}  digest")
     for net in given.net or ["dl1", "two_inputs"]:
         with tempfile.TemporaryDirectory(prefix="modelhub-bench-") as folder:
             _net(net, Path(folder), given)
@@ -49,42 +48,48 @@ def main() -> None:
 
 def _net(net: str, folder: Path, given: argparse.Namespace) -> None:
     source, target = _models(net, folder)
-    files = _files(net, folder, given.events)
-    for kind, data in files.items():
+    for kind, data in _files(folder, given.events).items():
         if given.only and kind != given.only:
             continue
         own = json.loads(_child([__file__, "--own", source, target, data])[0])
+        engines = sum(wall for wall, _ in own.values())
         for scheduler in ("", given.scheduler) if given.scheduler else ("",):
             started = time.perf_counter()
             extra = ["--scheduler", scheduler] if scheduler else []
             report = folder / "report.json"
-            code = f"from modelhub.cli import main; import sys, atexit; sys.argv[0] = 'modelhub'\n{MEASURE}\nmain()"
             arguments = ["check", source, target, "--data", data, *extra, "--report", report]
-            _, errors = _child(["-c", code, *arguments])
+            errors = _child(["-c", MEASURE, *arguments])[1]
             wall = time.perf_counter() - started
             found = json.loads(report.read_text())
             memory = int(re.findall(r"VmHWM (\d+)", errors)[-1]) / 1024
-            seconds = float((re.findall(r"stream (\S+) s", errors) or ["nan"])[-1])
-            engines = sum(own.values())
+            seconds = float(re.findall(r"stream (\S+)", errors)[-1])
             print(
-                f"{net + ' ' + kind + ' ' + scheduler:24}{found['data']['events']:10}{engines:9.1f}s{wall:9.1f}s"
-                f"{wall / engines:7.2f}{seconds:9.1f}s{seconds / engines:7.2f}{memory:7.0f} MB  "
-                f"{found['digest'][7:19]} {found['verdict']}",
+                f"{net + ' ' + kind + ' ' + scheduler:26}{found['data']['events']:9}{engines:8.1f}s"
+                f"{seconds:8.1f}s{seconds / engines:7.2f}{wall:8.1f}s{wall / engines:7.2f}{memory:6.0f} MB"
+                f"  {found['digest'][7:19]} {found['verdict']}",
                 flush=True,
             )
-        print("    " + ", ".join(f"{engine} {t:.1f} s" for engine, t in own.items()), flush=True)
+        print("    " + ", ".join(f"{name} {wall:.1f} s" for name, (wall, _) in own.items()), flush=True)
+        cpu = sum(cpu for _, cpu in own.values())
+        print(f"    engines, CPU: {cpu:.1f} s; load of the machine: {os.getloadavg()[0]:.1f}", flush=True)
 
 
 MEASURE = """
-from modelhub.equivalence import stream as s
-import time
-whole = s.stream
-def timed(*a, **k):
-    t = time.perf_counter(); whole(*a, **k); print('stream', time.perf_counter() - t, 's', file=sys.stderr)
-s.stream = timed
-def peak(): print('VmHWM', [l for l in open('/proc/self/status') if 'VmHWM' in l][0].split()[1], file=sys.stderr)
+import atexit, sys, time
+from modelhub.cli import main
+from modelhub.equivalence import stream as room
+whole = room.stream
+def timed(*args, **kwargs):
+    started = time.perf_counter()
+    whole(*args, **kwargs)
+    print('stream', time.perf_counter() - started, file=sys.stderr)
+def peak():
+    print('VmHWM', next(line for line in open('/proc/self/status') if 'VmHWM' in line).split()[1], file=sys.stderr)
+room.stream = timed
 atexit.register(peak)
+main()
 """
+"""The command line, with a clock on the streaming and a look at the memory behind it."""
 
 
 def _child(arguments: list[object]) -> tuple[str, str]:
@@ -108,7 +113,7 @@ def _models(net: str, folder: Path) -> tuple[Path, Path]:
     return paths
 
 
-def _files(net: str, folder: Path, events: int) -> dict[str, Path]:
+def _files(folder: Path, events: int) -> dict[str, Path]:
     """The same events in HDF5 and ROOT, written piece by piece."""
     import awkward as ak
     import h5py
@@ -158,9 +163,9 @@ def _files(net: str, folder: Path, events: int) -> dict[str, Path]:
 
 def _own(source: Path, target: Path, data: Path) -> dict[str, list[float]]:
     """Wall and CPU seconds in each engine, on the batches of the check."""
+    from modelhub.conversion import read
     from modelhub.data import DataSpec, open_events
     from modelhub.equivalence.bench import bench
-    from modelhub.conversion import read
     from modelhub.equivalence.probes import probes
     from modelhub.graph.interface import Interface
     from modelhub.protocols import ReadOptions

@@ -219,7 +219,10 @@ def open_events(spec: DataSpec, model: ir.Model, interface: Interface) -> Events
         shapes[record.tensor] = tuple(dim if isinstance(dim, int) else None for dim in value.shape or ())
         whole = value.dtype is not None and value.dtype.is_integer()
         dtypes[record.tensor] = np.dtype(value.dtype.numpy() if whole and value.dtype is not None else np.float32)
-    return Events(match(tables, interface, dtypes, spec.chosen, spec.columns), spec, interface, shapes)
+    events = Events(match(tables, interface, dtypes, spec.chosen, spec.columns), spec, interface, shapes)
+    if not events.count:
+        raise UnreadableFile(f"{spec.path}: holds no events")
+    return events
 
 
 def _reader(path: Path) -> Callable[[Path, Sequence[str]], list[Table]]:
