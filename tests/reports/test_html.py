@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import re
 import shutil
 import subprocess
@@ -16,7 +17,9 @@ from typing import Any
 import pytest
 from report_making import ERROR, bad, first_version, good, hostile, outcome, waived
 
+from modelhub.reports import plots
 from modelhub.reports.html import html
+from modelhub.reports.view import View
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 DRAWING = {"svg", "circle", "rect", "line", "text", "title"}
@@ -150,6 +153,25 @@ def test_a_point_lies_where_its_numbers_say() -> None:
     (limit,) = [a for tag, a in elements if a.get("class") == "limit"]
     assert len(points) == 3
     assert {point["cy"] for point in points} == {limit["y1"]}
+
+
+def test_larger_outputs_lie_to_the_right_and_larger_ratios_above() -> None:
+    report = good()
+    for leg in report["legs"]:
+        leg["scatter"] = [[1e-3, 1e-2], [1e-2, 1e-1], [1e-1, 1.0]]
+    page = Page(html([outcome(report)]))
+    points = [(float(a["cx"]), float(a["cy"])) for tag, a in page.elements if tag == "circle" and a["r"] == "2.6"][:3]
+    steps = [(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(points)]
+    assert steps[0] == pytest.approx(steps[1], abs=0.2)  # one decade each
+    assert steps[0][0] > 0 > steps[0][1]
+
+
+def test_bars_are_as_long_as_their_share_and_named() -> None:
+    svg = str(plots.coverage(View(bad(), "bad").coverage))
+    (bar,) = [a for tag, a in Page(svg).elements if a.get("class") == "low"]
+    (track,) = [a for tag, a in Page(svg).elements if a.get("class") == "track"]
+    assert float(bar["width"]) / float(track["width"]) == pytest.approx(0.3, abs=1e-3)
+    assert {"tree nodes both ways", "3 of 10"} <= set(Page(svg).texts)
 
 
 @pytest.mark.parametrize("odd", [0.0, 5e-324, 1e308, "inf", "nan"])

@@ -83,6 +83,11 @@ def test_texts_from_files_do_no_harm() -> None:
     checked(junit([outcome(hostile(), "a \x00 <b> & \ud800 c")]))
 
 
+def test_names_have_single_spaces() -> None:
+    (suite,) = checked(junit([outcome(good(), " a  b\n\tc ")]))
+    assert suite.get("name") == "a b c"
+
+
 def kinds(of: Outcome) -> dict[str, list[str]]:
     """Kind of result -> names of the cases that have it."""
     found: dict[str, list[str]] = {}

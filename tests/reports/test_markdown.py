@@ -35,7 +35,7 @@ def test_findings_waivers_errors_and_notes_are_told() -> None:
 
 
 def test_texts_from_files_stand_in_code_spans() -> None:
-    text = markdown([outcome(hostile(), "a `b` | ``c``")])
+    text = markdown([outcome(hostile(), "a `b` | ``c``"), outcome(hostile(), "a ` ![i](http://evil.example) b")])
     bare = re.sub(r"(?<!`)(`+)(?!`)(.*?)(?<!`)\1(?!`)", "", text)
     for word in ("script", "evil", "![", "http", "\x1b", "\u202e"):
         assert word not in bare
