@@ -48,7 +48,7 @@ from modelhub_sklearn.missing import refuses_missing
 from modelhub_sklearn.table import Rows, apply, decides, known, method_of
 from modelhub_sklearn.trees import PLAIN
 
-__all__ = ["from_estimator", "graph", "load", "read"]
+__all__ = ["from_estimator", "graph", "load", "names_of", "read"]
 
 LARGEST = 1 << 20
 """Features a model may have."""
@@ -91,7 +91,7 @@ def load(path: Path, options: ReadOptions) -> Estimator:
 def graph(e: Estimator, feature_names: Sequence[str] | None = None) -> ir.Model:
     """The common graph of an estimator with its best method."""
     method = method_of(e)
-    names, invented = _names(e, feature_names)
+    names, invented = names_of(e, feature_names)
     b = Builder()
     raw = b.input("inputs", ["N", len(names)])
     with b.kept() if _keeps(e) else nullcontext():
@@ -116,7 +116,7 @@ def _keeps(e: Estimator) -> bool:
     return decides(e) and not {inside.name for inside in e.walk()} & set(known()) <= PLAIN | set(wrapped.NAMES)
 
 
-def _names(e: Estimator, given: Sequence[str] | None) -> tuple[list[str], bool]:
+def names_of(e: Estimator, given: Sequence[str] | None = None) -> tuple[list[str], bool]:
     """Names of the columns, and whether they are invented."""
     count = _features(e)
     if given is not None:

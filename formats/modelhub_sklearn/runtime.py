@@ -17,11 +17,14 @@ from modelhub.errors import Inconclusive, safe_text
 from modelhub.files import head
 from modelhub.protocols import ReadOptions
 from modelhub_sklearn import reader
+from modelhub_sklearn.estimator import Estimator
 from modelhub_sklearn.pickles import unpickled
 from modelhub_sklearn.table import known, method_of
 from modelhub_sklearn.wrapped import SINGLE, check_engine
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from modelhub.graph.interface import Interface
     from modelhub.protocols import Arrays, Engine
 
@@ -70,7 +73,19 @@ def load(path: Path, interface: Interface, precision: str, options: ReadOptions)
     check_engine(data)
     method = method_of(data)
     estimator = _built(path) if head(path).startswith(b"PK\x03\x04") else unpickled(path)
-    return _Engine(estimator, interface, method, sklearn.__version__, precision)
+    names = reader.names_of(data)[0] if _chooses_by_name(data) else None
+    return _Engine(estimator, interface, method, names, sklearn.__version__, precision)
+
+
+def _chooses_by_name(data: Estimator) -> bool:
+    """Whether a ColumnTransformer inside finds its columns by their names."""
+    for inside in data.walk():
+        if inside.short == "ColumnTransformer":
+            columns = [item[2] for item in inside.items("transformers") if isinstance(item, tuple) and len(item) == 3]
+            firsts = [column[0] if isinstance(column, list) and column else column for column in columns]
+            if any(isinstance(first, str) for first in firsts):
+                return True
+    return False
 
 
 def _built(path: Path) -> Any:
@@ -99,6 +114,8 @@ class _Engine:
     estimator: Any
     interface: Interface
     method: str
+    names: list[str] | None
+    """The columns, where scikit-learn wants a table with names."""
     version: str
     precision: str
     name: str = "scikit-learn"
@@ -108,7 +125,7 @@ class _Engine:
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")  # names it was fitted with, divisions by zero
-                y = getattr(self.estimator, self.method)(np.asarray(x, np.float64))
+                y = getattr(self.estimator, self.method)(self._rows(np.asarray(x, np.float64)))
         except Exception as error:
             raise Inconclusive(f"scikit-learn refuses the rows: {safe_text(error, 160)}") from None
         if self.method == "predict" and hasattr(self.estimator, "classes_"):
@@ -118,3 +135,15 @@ class _Engine:
             output.tensor: np.asarray(part, self.precision).reshape(len(x), -1)
             for output, part in zip(self.interface.outputs, parts, strict=True)
         }
+
+    def _rows(self, x: NDArray[np.float64]) -> Any:
+        """The rows as the estimator wants them."""
+        if self.names is None:
+            return x
+        try:
+            import pandas
+        except ImportError:
+            raise Inconclusive(
+                "the model finds its columns by name; to run it takes pandas: pip install pandas"
+            ) from None
+        return pandas.DataFrame(x, columns=self.names)

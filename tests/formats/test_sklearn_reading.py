@@ -204,3 +204,23 @@ def test_the_runtime_says_why_it_cannot(tmp_path: Path) -> None:
     skops.dump(estimator, path)
     with pytest.raises(Inconclusive, match=r"nan_to_num.*not built from a file"):
         Runtime().load(path, interface, "float64", ReadOptions())
+
+
+def test_a_model_that_finds_its_columns_by_name_is_run_on_a_table(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    columns = ColumnTransformer([("scaled", StandardScaler(), ["phi", "pt"])], remainder="passthrough")
+    estimator = make_pipeline(columns, from_sklearn.RandomForestClassifier(3, random_state=1))
+    table = pandas.DataFrame(sklearn_models.X, columns=["pt", "eta", "phi", "e"])
+    path = tmp_path / "model.skops"
+    skops.dump(estimator.fit(table, sklearn_models.TWO), path)
+    model = Importer().read(path, ReadOptions())
+    interface = Interface.of(model)
+    assert [feature.name for feature in interface.inputs[0].features] == list(table.columns)
+    engine = Runtime().load(path, interface, "float64", ReadOptions())
+    expected = estimator.predict_proba(table)
+    np.testing.assert_array_equal(engine({"inputs": table.to_numpy()})["outputs"], expected)
+    np.testing.assert_allclose(run(model, table.to_numpy(np.float32)), expected, atol=1e-6)
