@@ -16,7 +16,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from modelhub.equivalence.tree_entrance import seen_from_input
 from modelhub.errors import ModelhubError, safe_text
+from modelhub.graph import forest_classic_read
 from modelhub.graph.forest import Compare, Forest
 from modelhub.graph.forest_forms import from_node
 from modelhub.graph.forest_onnx import narrowed
@@ -65,36 +67,30 @@ class TreeProbe:
 
 
 def tree_probes(model: ir.Model, rng: np.random.Generator, limit: int = ROWS) -> Iterator[TreeProbe]:
-    """Rows for every TreeEnsemble that sees an input of the graph as it is: cast, or with NaN put in or replaced.
+    """Rows for every tree operator that sees columns of one input of the graph (`tree_entrance` says how changed).
 
     `limit` is the number of rows for all of them together.
     """
     found = []
     for node in model.graph:
-        if (node.domain, node.op_type) != ("ai.onnx.ml", "TreeEnsemble"):
-            continue
-        value = _entrance(node.inputs[0])
-        width = None if value is None or value.shape is None or len(value.shape) != 2 else value.shape[1]
-        if value is None or not isinstance(width, int) or value.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
-            continue
         try:
-            forest = from_node(node)
+            forest = _forest(node)
         except ModelhubError:
             continue
-        if forest.features <= width and forest.splits.any():
-            found.append((node, value, forest, width))
-    for node, value, forest, width in found:
+        seen = None if forest is None or not forest.splits.any() else seen_from_input(forest, node.inputs[0])
+        if seen is not None:
+            found.append((node, *seen))
+    for node, forest, value in found:
+        width = forest.features
         share = max(min(limit // len(found), CELLS // width), 4)
         yield TreeProbe(node.name or "", value, *rows_for(forest, width, rng, share), int(forest.splits.sum()))
 
 
-def _entrance(value: ir.Value | None) -> ir.Value | None:
-    """The graph input whose numbers `value` holds, but for casts and a Where around NaN or categories."""
-    while value is not None and not value.is_graph_input():
-        producer = value.producer()
-        place = {"Cast": 0, "Identity": 0, "Where": 2}.get(producer.op_type) if producer is not None else None
-        value = None if producer is None or place is None else producer.inputs[place]
-    return value
+def _forest(node: ir.Node) -> Forest | None:
+    """The trees of a tree operator."""
+    if forest_classic_read.is_classic(node):
+        return forest_classic_read.structure(node)
+    return from_node(node) if (node.domain, node.op_type) == ("ai.onnx.ml", "TreeEnsemble") else None
 
 
 def rows_for(
