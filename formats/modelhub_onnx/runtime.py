@@ -11,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from modelhub.errors import Inconclusive, safe_text
-from modelhub.files import read_bytes
+from modelhub.files import parse_json, read_bytes
 from modelhub.graph.interface import KEY, Interface
 from modelhub_onnx.reader import parse
 from modelhub_onnx.trees import check_trees
@@ -29,7 +29,8 @@ def load(path: Path, interface: Interface, precision: str, options: ReadOptions)
     own = _precision(proto)
     if own != precision:
         raise Inconclusive(f"{path.name} is written in {own}")
-    scaled = any(entry.key == KEY for entry in proto.metadata_props)
+    own_record = next((entry.value for entry in proto.metadata_props if entry.key == KEY), None)
+    scaled = own_record is not None and Interface.from_json(parse_json(own_record.encode(), KEY), KEY).scaled
     session = Session(read_bytes(path), interface, precision, prepares=not scaled)
     session.refuses_empty = any(node.op_type == "GRU" for node in proto.graph.node)
     return session
