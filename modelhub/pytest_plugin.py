@@ -55,7 +55,8 @@ def assert_equivalent(request: pytest.FixtureRequest) -> Callable[..., Report]:
     """A function that fails the test unless the target file computes what the source file computes.
 
     Called with source and target, and by keyword what a pair of modelhub.yaml may say (`source_format`,
-    `target_format`, `interface`, `weights`, `trust`, `tie`, `task`, `data`, `columns`, `events`, `seed`, `floors`), and
+    `target_format`, `interface`, `weights`, `trust`, `tie`, `task`, `data`, `columns`, `events`, `preset`, `seed`,
+    `floors`), and
     `fail_on` ("different" or "suspect"). Returns the report. An inconclusive check fails: it proves nothing.
     """
     marker = request.node.get_closest_marker("equivalence")

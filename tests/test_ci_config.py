@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 
 from modelhub.equivalence.config import Waiver, read_config, schema
+from modelhub.equivalence.presets import PRESETS
 from modelhub.errors import UnreadableFile, UsageError
 
 WHOLE = """\
@@ -29,6 +30,7 @@ pairs:
     data: events/jets.h5:jets,tracks
     columns: {pt: pt_btagJes}
     events: 1000
+    preset: ftag
     seed: 8
     floors: {tree leaves: 0.5}
   - {name: bdt, source: bdt.xml, target: bdt.onnx, weights: w.h5}
@@ -54,13 +56,15 @@ def test_everything_it_can_say(tmp_path: Path) -> None:
     assert (tagger.source_format, tagger.target_format, tagger.trust, tagger.tie) == ("torch", "lwtnn", True, ">=")
     assert (bdt.source_format, bdt.trust) == (None, False)
     assert tagger.data == f"{tmp_path}/events/jets.h5:jets,tracks"
+    assert (tagger.preset, bdt.preset) == ("ftag", "")
     assert (tagger.task, tagger.columns, tagger.events) == ("forest:response", {"pt": "pt_btagJes"}, 1000)
     assert tagger.floors == {"tree leaves": 0.5, "sequence lengths": 0.1}
     assert bdt.floors == {"tree leaves": 0.9, "sequence lengths": 0.1}
     assert found.waivers == (Waiver("bdt", "suspect", "known", "ada", date(2027, 1, 31), "source-target", "wide"),)
 
 
-def test_the_schema_is_a_schema() -> None:
+def test_the_schema_is_a_schema_and_knows_every_preset() -> None:
+    assert schema()["$defs"]["pair"]["properties"]["preset"]["enum"] == list(PRESETS)
     jsonschema.Draft202012Validator.check_schema(schema())
 
 

@@ -40,6 +40,8 @@ class Pair:
     """Variable -> column of the data, where the names differ."""
     events: int | None = None
     """How many events of the data to take; None for all."""
+    preset: str = ""
+    """A community's tolerances (`modelhub.equivalence.presets`)."""
     seed: int | None = None
     floors: Mapping[str, float] = field(default_factory=dict)
     """Least shares of what is covered, by its name."""
@@ -137,6 +139,7 @@ def _pair(path: Path, lines: Lines, index: int, data: dict[str, Any]) -> Pair:
         _data(path, _line(lines, ("pairs", index, "data")), given["data"]) if "data" in given else None,
         given.get("columns", {}),
         given.get("events"),
+        given.get("preset", ""),
         given.get("seed", data.get("seed")),
         {**data.get("floors", {}), **given.get("floors", {})},
     )

@@ -61,6 +61,7 @@ def check_pair(pair: Pair, *, progress: Progress = iter) -> Report:
         interface=pair.interface,
         options=ReadOptions(weights=pair.weights, trust=pair.trust, tie=pair.tie, task=pair.task),
         seed=SEED if pair.seed is None else pair.seed,
+        preset=pair.preset,
         data=None if pair.data is None else _spec(pair.data, pair),
         progress=progress,
     )

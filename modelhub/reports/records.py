@@ -104,6 +104,8 @@ class Leg:
     rows: tuple[Row, ...]
     engine: str = ""
     """The engine of the second party, where it has several of this precision."""
+    bands: tuple[tuple[float, float], ...] = ()
+    """With a preset: a difference, and the share of events with an output that differs by more."""
     number: int = 1
     """Counts legs of the same parties, engine and precision: the second compares another precision of theirs."""
 
@@ -180,6 +182,7 @@ def read_leg(data: dict[str, Any]) -> Leg:
         tuple((_number(size), _number(ratio)) for size, ratio in data.get("scatter", [])),
         tuple(_row(row, name, precision) for row in data.get("rows", [])),
         read_text(data.get("engine", "")),
+        tuple((_number(limit), _number(share)) for limit, share in data.get("bands", [])),
     )
 
 

@@ -111,6 +111,7 @@ def test_engine_preset_and_real_events_are_told() -> None:
     report = good()
     report["legs"][1]["engine"] = "lwtnn 2.14"
     report["preset"] = "ftag"
+    report["legs"][1]["bands"] = [[1e-7, 0.5], [1e-6, 0.0125]]
     report["data"] = {"file": "jets.h5", "events": 1234567, "content": "sha256:" + "a" * 64, "block": 1024}
     report["data"] |= {"inputs": {}, "conversions": ["pt: float16"], "left_out": {"not finite": 1200}}
     text = " ".join(" ".join(Page(html([outcome(report)])).texts).split())
@@ -120,6 +121,9 @@ def test_engine_preset_and_real_events_are_told() -> None:
         "1,234,567 events",
         "pt: float16",
         "1,200 events: not",
+        "differs by more than",
+        "1e-06",
+        "1.25 %",
     ):
         assert expected in text
 
