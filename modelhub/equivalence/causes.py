@@ -210,7 +210,8 @@ def _steps(p: float, q: float) -> str:
     if not (np.isfinite(p) and np.isfinite(q)):
         return ""
     for kind in (np.float64, np.float32):
-        a, b = kind(p), kind(q)
+        with np.errstate(over="ignore"):
+            a, b = kind(p), kind(q)
         if a != b and b in (np.nextafter(a, kind(np.inf)), np.nextafter(a, kind(-np.inf))):
             return f" (one {kind.__name__} ulp)"
     return ""
