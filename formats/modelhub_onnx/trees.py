@@ -21,8 +21,11 @@ def check_trees(proto: onnx.ModelProto, where: str) -> None:
     for node in _nodes(proto):
         if node.domain != "ai.onnx.ml" or not node.op_type.startswith("TreeEnsemble"):
             continue
+        alone = onnx.NodeProto()
+        alone.CopyFrom(node)
+        del alone.input[:]  # which onnx_ir would look for, and complain
         try:
-            parsed = ir.serde.deserialize_node(node)
+            parsed = ir.serde.deserialize_node(alone)
         except Exception as error:  # onnx_ir raises many kinds on malformed protos
             raise UnreadableFile(f"{where}: {safe_text(node.op_type)}: {safe_text(error, 160)}") from None
         read = forest_classic_read if forest_classic_read.is_classic(parsed) else forest_forms

@@ -15,8 +15,10 @@ from modelhub.graph import forest_eval
 from modelhub.graph.builder import Builder
 from modelhub.graph.canonical import canonical
 from modelhub.graph.forest import Forest
+from modelhub.graph.forest_classic import classic
 from modelhub.graph.forest_forms import forests
-from modelhub.graph.forest_onnx import margins
+from modelhub.graph.forest_onnx import margins, to_graph
+from modelhub.graph.precision import to_precision
 
 WIDTH = 5
 
@@ -128,3 +130,11 @@ def test_a_concatenation_that_grows_without_end_is_left_alone() -> None:
         y = b.op("Concat", y, y, axis=1)
     b.output(margins(b, forest, y), "outputs", ["N", 1], dtype="float64")
     assert list(tree_probes(b.finish(interface(forest)), np.random.default_rng(0))) == []
+
+
+def test_the_classic_operators_are_probed_too() -> None:
+    forest = plain(3)
+    model = to_precision(to_graph(forest, interface(forest)), "float32")
+    classic(model)
+    (probe,) = tree_probes(model, np.random.default_rng(0))
+    assert probe.both_ways > 0.5 * probe.splits
