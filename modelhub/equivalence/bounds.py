@@ -55,10 +55,13 @@ PIECE = 4096
 """Events shaken at once."""
 
 CLAMP = 1e-12
-"""Allowed in float64 whatever the bound: lwtnn's sigmoid is exactly 0 or 1 beyond |x| = 30, which is off by up to
-9.4e-14 (src/Activations.cxx), and a layer that follows may enlarge that."""
+"""Allowed in float64 whatever the bound: numbers that are kept in float64 even in float32 graphs are not shaken."""
 
 FINER = ROUNDOFF["float64"] / ROUNDOFF["float32"]
+
+CLAMPED = 2.0**-21
+"""The same behind a sigmoid: lwtnn's is exactly 0 or 1 beyond |x| = 30 (src/Activations.cxx), which is off by 9.4e-14,
+and shaken is it by four float32 roundings, 2.4e-7."""
 
 Array = NDArray[Any]
 
@@ -108,6 +111,7 @@ class Spread:
     near:      by precision, [events]: a hard decision is within rounding.
     reached:   what of the model the batch reached.
     events:    which events of the batch these are; None: all, in order.
+    finer:     how much less float64 is moved than float32.
     usual:     what is taken of the others.
     learned:   whether that comes from other batches.
     """
@@ -117,6 +121,7 @@ class Spread:
     near: dict[str, NDArray[np.bool_]]
     reached: dict[str, NDArray[np.bool_]]
     events: NDArray[np.int64] | None = None
+    finer: float = FINER
     usual: Usual | None = None
     learned: bool = False
 
@@ -124,17 +129,25 @@ class Spread:
         """The tolerance of every output at a precision."""
         if self.events is None or self.usual is None:
             return {
-                name: Allowed(_tolerance(x, self.deviation[name], precision), self.limit, self.near.get(precision))
+                name: Allowed(self._tolerance(x, self.deviation[name], precision), self.limit, self.near.get(precision))
                 for name, x in reference.items()
             }
         result = {}
         for name, x in reference.items():
-            tolerance = _tolerance(x, self.usual.deviation(name, x), precision)
-            tolerance[self.events] = _tolerance(x[self.events], self.deviation[name], precision)
+            tolerance = self._tolerance(x, self.usual.deviation(name, x), precision)
+            tolerance[self.events] = self._tolerance(x[self.events], self.deviation[name], precision)
             known, near = np.zeros((2, len(x)), np.bool_)
             known[self.events], near[self.events] = True, self.near[precision]
             result[name] = Allowed(tolerance, self.limit, near, None if self.learned else known)
         return result
+
+    def _tolerance(self, reference: Array, deviation: Array, precision: str) -> Array:
+        size = np.where(np.isfinite(reference), np.abs(reference), 0.0).astype(np.float64)
+        allowed = (1.0 if precision == "float32" else self.finer) * deviation + LAMBDA * ROUNDOFF[precision] * size
+        allowed = np.maximum(allowed, np.finfo(precision).tiny)  # below it a number may be rounded to 0
+        if precision == "float64":
+            allowed = np.maximum(allowed, CLAMP * np.maximum(1.0, size))
+        return np.asarray(allowed)
 
     def joined(self, other: Spread) -> Spread:
         """With some more events of the same batch."""
@@ -149,16 +162,6 @@ class Spread:
         )
 
 
-def _tolerance(reference: Array, deviation: Array, precision: str) -> Array:
-    size = np.where(np.isfinite(reference), np.abs(reference), 0.0).astype(np.float64)
-    finer = 1.0 if precision == "float32" else FINER
-    allowed = finer * deviation + LAMBDA * ROUNDOFF[precision] * size
-    allowed = np.maximum(allowed, np.finfo(precision).tiny)  # below it a number may be rounded to 0
-    if precision == "float64":
-        allowed = np.maximum(allowed, CLAMP * np.maximum(1.0, size))
-    return np.asarray(allowed)
-
-
 class Bound:
     """The shaken graph in its engine."""
 
@@ -166,6 +169,7 @@ class Bound:
         self._engine = engine
         self._burnt_in = any(v.shape is None or isinstance(v.shape[0], int) for v in parts.model.graph.inputs)
         self._parts = parts
+        self._finer = CLAMPED if parts.clamped else FINER
         self._trees = []
         self.learned: dict[Shape, Usual] = {}
         for node, tap in parts.forests:
@@ -192,7 +196,7 @@ class Bound:
         else:
             none = {name: np.zeros((0, *x.shape[1:])) for name, x in answer.items()}
             near = {precision: np.zeros(0, np.bool_) for precision in ROUNDOFF}
-            first = Spread(none, self._limit(probe), near, {}, events, usual, learned=True)
+            first = Spread(none, self._limit(probe), near, {}, events, self._finer, usual, learned=True)
         doubtful = np.zeros(probe.events, np.bool_)
         for a, b, precision in legs:
             for name, allowed in first.allowed(a, precision).items():
@@ -213,7 +217,7 @@ class Bound:
         draws = [self._engine(probe.arrays) for _ in range(DRAWS)]
         deviation = {name: _deviation(still, [draw[name] for draw in draws]) for name, still in answer.items()}
         near = {precision: self._near(draws, probe.events, precision) for precision in ROUNDOFF}
-        return Spread(deviation, self._limit(probe), near, self._reached(draws[0]))
+        return Spread(deviation, self._limit(probe), near, self._reached(draws[0]), finer=self._finer)
 
     def learn(self, probe: Probe, answer: Arrays) -> dict[str, NDArray[np.bool_]]:
         """Take what is usual in this batch for usual in all of its shape, and tell what was reached; `answer` as above.

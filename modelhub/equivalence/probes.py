@@ -25,6 +25,9 @@ Progress = Callable[[Iterable[Any]], Iterable[Any]]
 EVENTS = 64
 """Events per probe."""
 
+MANY = 512
+"""Events of probe "normal" where there are no sequences: rounding shows most of a small fault in few of them."""
+
 BATCH = 500
 """Rows in a probe of class "threshold", of which there are as many as the trees need."""
 
@@ -182,7 +185,7 @@ def probes(model: ir.Model, seed: int, *, masks: bool = True, lengths: int = 0) 
             continue
         manner = replace(each, least=int(whole))
         for length in tried if manner.lengths else (middle,):
-            yield drawn(name, manner, length)
+            yield drawn(name, manner, length, MANY if name == "normal" and not sequences else EVENTS)
             if length is not None and burnt_in:
                 break
     normal = replace(CLASSES["normal"], least=int(whole))

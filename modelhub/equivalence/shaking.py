@@ -74,7 +74,8 @@ class Shaken:
     sigmoids:  the same for saturation: near 0, near 1.
     forests:   for each TreeEnsemble its node, and the output that holds its rows.
     taps:      all of these outputs in order.
-    roundings: how many roundings one event with one step goes through, and how many more for each further step.
+    roundings: how many roundings one event goes through, and again at each further step.
+    clamped:   whether there is a sigmoid.
     """
 
     model: ir.Model
@@ -84,6 +85,7 @@ class Shaken:
     forests: list[tuple[ir.Node, str]] = field(default_factory=list)
     taps: list[str] = field(default_factory=list)
     roundings: float = 1.0
+    clamped: bool = False
 
 
 def shaken(model: ir.Model, seed: int) -> Shaken:
@@ -111,6 +113,7 @@ def shaken(model: ir.Model, seed: int) -> Shaken:
             if moved is None:
                 continue
             result.roundings += pen.roundings
+            result.clamped |= node.op_type == "Sigmoid"
             noisy = pen("Add", y, moved)
             noisy.type, noisy.shape = y.type, y.shape
             for user, index in uses:
