@@ -1,0 +1,288 @@
+"""Real events through the engines: what is compared, how it is told, and that it does not matter who does the work."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import awkward as ak
+import h5py
+import jsonschema
+import numpy as np
+import onnx_ir as ir
+import pytest
+import uproot
+
+import modelhub
+from modelhub.data import DataSpec
+from modelhub.equivalence import stream as room
+from modelhub.equivalence.report import schema
+from modelhub.errors import Inconclusive, UsageError
+from modelhub.graph.builder import Builder
+from modelhub.graph.interface import Feature, Input, Interface, Output
+from modelhub.protocols import ReadOptions
+
+EVENTS = 3000
+BLOCK = 512
+RARE = 2345
+"""An event unlike all others."""
+
+RECORD = Interface(
+    (
+        Input("jet", (Feature("pt", offset=-50.0, scale=0.02), Feature("eta", default=0.5))),
+        Input("tracks", (Feature("d0"), Feature("z0"), Feature("hits", scale=0.1)), sequence=True, max_length=5),
+    ),
+    (Output("tagger", ("pu", "pc", "pb")),),
+)
+
+
+def network(late: float = 0.0) -> ir.Model:
+    """A deep set beside a dense layer. `late` is added to its first output for jets above pt = 1000."""
+    rng = np.random.default_rng(4)
+    b = Builder()
+    jet, tracks = b.input("jet", ["N", 2]), b.input("tracks", ["N", "T_tracks", 3])
+
+    def dense(x: ir.Value, name: str, into: int, out: int) -> ir.Value:
+        with b.scope(name):
+            y = b.op("MatMul", x, b.constant(rng.standard_normal((into, out)).astype("f4") * 0.5, "weight"))
+            return b.op("Add", y, b.constant(rng.standard_normal(out).astype("f4") * 0.1, "bias"))
+
+    phi = b.op("Relu", dense(tracks, "phi", 3, 8))
+    summed = b.op("ReduceSum", phi, b.ints(1), keepdims=0)
+    both = b.op("Concat", summed, b.op("Tanh", dense(jet, "jets", 2, 4)), axis=1)
+    y = dense(both, "head", 12, 3)
+    if late:
+        high = b.op("Gather", jet, b.constant(np.array(0), "first"), axis=1)
+        high = b.op("Relu", b.op("Sub", high, b.constant(np.float32((1000 - 50) * 0.02), "edge")))
+        high = b.op("Unsqueeze", high, b.ints(1))
+        y = b.op("Add", y, b.op("Mul", high, b.constant(np.array([late, 0, 0], "f4"), "late")))
+    b.output(y, "tagger", ["N", 3])
+    model = b.finish()
+    from modelhub.graph.naming import attach
+
+    attach(model, RECORD)
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Networks, and one sample in HDF5 and in ROOT."""
+    folder = tmp_path_factory.mktemp("stream")
+    modelhub.write(network(), folder / "net.onnx")
+    modelhub.write(network(), folder / "net.json")
+    modelhub.write(network(late=1e-4), folder / "late.onnx")
+    rng = np.random.default_rng(8)
+    jets = np.zeros(EVENTS, [("flavour", "i4"), ("pt", "f8"), ("eta", "f4")])
+    jets["pt"], jets["eta"] = rng.exponential(60, EVENTS).clip(0, 900), rng.standard_normal(EVENTS)
+    jets["eta"][::7] = np.nan
+    jets["pt"][RARE] = 1234.0
+    counts = rng.integers(0, 8, EVENTS)
+    tracks = np.zeros((EVENTS, 7), [("d0", "f4"), ("z0", "f2"), ("hits", "i2"), ("valid", "?")])
+    for name in ("d0", "z0"):
+        tracks[name] = rng.standard_normal(tracks.shape)
+    tracks["hits"] = rng.integers(0, 20, tracks.shape)
+    tracks["valid"] = np.arange(7) < counts[:, np.newaxis]
+    with h5py.File(folder / "events.h5", "w") as file:
+        file.create_dataset("jets", data=jets, chunks=(100,), compression="lzf")
+        file.create_dataset("tracks", data=tracks, chunks=(100, 7), compression="gzip")
+    valid = tracks["valid"]
+    with uproot.recreate(folder / "events.root") as root:
+        columns = {n: ak.unflatten(tracks[n][valid].astype("f4"), counts) for n in ("d0", "z0", "hits")}
+        tree = root.mktree("events", {"pt": "float64", "eta": "float32", **dict.fromkeys(columns, "var * float32")})
+        tree.extend({"pt": jets["pt"], "eta": jets["eta"], **columns})
+    return folder
+
+
+def job(folder: Path, target: str = "net.json", data: str = "events.h5", **spec) -> room.Job:
+    format = "lwtnn" if target.endswith("json") else "onnx"
+    return room.Job(
+        (folder / "net.onnx", "onnx", ReadOptions()),
+        (folder / target, format, target),
+        None,
+        DataSpec(folder / data, block=BLOCK, **spec),
+        seed=1,
+    )
+
+
+def results(report) -> list[tuple]:
+    return [
+        (leg.between, leg.precision, result) for leg in report.legs for result in leg.results if result.kind == "data"
+    ]
+
+
+def test_every_event_is_compared_on_every_leg(folder: Path) -> None:
+    report = modelhub.check(folder / "net.onnx", folder / "net.json", data=DataSpec(folder / "events.h5", block=BLOCK))
+    assert report.verdict == "equivalent"
+    for leg in report.legs:
+        assert sum(result.events for result in leg.results if result.kind == "data") == EVENTS
+        assert {result.length for result in leg.results if result.kind == "data"} == {0, 1, 2, 3, 4, 5}
+    data = report.to_json()
+    jsonschema.Draft202012Validator(schema()).validate(json.loads(report.dumps()))
+    assert data["data"]["events"] == EVENTS
+    assert data["data"]["inputs"] == {"jet": {"table": "jets"}, "tracks": {"table": "tracks"}}
+    assert data["data"]["conversions"] == ["jet: float64 to float32: pt"]
+    ((reason, count),) = data["data"]["left_out"].items()
+    assert reason == "tracks: events cut to the first 5 steps"
+    with h5py.File(folder / "events.h5") as file:
+        assert count == (file["tracks"]["valid"].sum(axis=1) > 5).sum()
+
+
+def test_one_sample_in_two_forms_has_one_content(folder: Path) -> None:
+    found = []
+    for name in ("events.h5", "events.root"):
+        report = modelhub.check(folder / "net.onnx", folder / "net.json", data=DataSpec(folder / name, block=BLOCK))
+        found.append((report.data["content"], [(key, p, replace(r, rows=())) for key, p, r in results(report)]))
+    assert found[0] == found[1]
+
+
+def test_content_changes_with_any_number(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "events.h5").write_bytes((folder / "events.h5").read_bytes())
+    with h5py.File(tmp_path / "events.h5", "r+") as file:
+        jets = file["jets"][:]
+        jets["eta"][2000] = np.nextafter(jets["eta"][2000], np.float32(9))
+        file["jets"][:] = jets
+    found = set()
+    for path in (folder, tmp_path):
+        part = replace(job(folder), data=DataSpec(path / "events.h5", block=BLOCK))
+        report = modelhub.check(folder / "net.onnx", folder / "net.onnx")
+        room.stream(report, replace(part, target=(folder / "net.onnx", "onnx", "net.onnx")))
+        found.add(report.data["content"])
+    assert len(found) == 2
+
+
+def test_a_rare_event_is_found_by_its_place_in_the_file(folder: Path) -> None:
+    part = room.run(job(folder, "late.onnx"), 0, 6)
+    worst = {leg.between: leg.worst for leg in part.report.legs}[("source", "target")]
+    assert worst is not None
+    assert worst.worst.verdict == "different"
+    assert (worst.worst.event, worst.worst.component) == (RARE, (0,))
+    others = [r for *_, r in results(part.report) if r.length != worst.length]
+    assert all(r.worst.verdict in ("identical", "equivalent") for r in others)
+
+
+def test_parts_merge_in_any_order_to_what_one_process_finds(folder: Path) -> None:
+    alone = modelhub.check(folder / "net.onnx", folder / "late.onnx")
+    shared = modelhub.check(folder / "net.onnx", folder / "late.onnx")
+    room.stream(alone, job(folder, "late.onnx"))
+    with room._ready(job(folder, "late.onnx")) as (stand, events):
+        for batch in next(events.read(0, 1)):
+            stand.learn(room._probe(batch))
+        learned = dict(stand.learned)
+    told = replace(job(folder, "late.onnx"), learned=learned)
+    pieces = [room.run(told, first, min(first + 2, 6)) for first in (4, 0, 2)]
+    whole = room.Part(shared)
+    for piece in pieces:
+        whole.merge(piece)
+    assert sorted(whole.content) == [0, 1, 2, 3, 4, 5]
+    coarse = [
+        (key, precision, r.key, r.events, r.worst.event, r.worst.largest, r.worst.verdict, r.ulps)
+        for key, precision, r in sorted(results(alone), key=str)
+    ]
+    again = [
+        (key, precision, r.key, r.events, r.worst.event, r.worst.largest, r.worst.verdict, r.ulps)
+        for key, precision, r in sorted(results(shared), key=str)
+    ]
+    assert coarse == again
+    assert shared.verdict == alone.verdict == "different"
+
+
+def test_two_dask_workers_give_the_same_digest(folder: Path, modelhub) -> None:
+    digests = []
+    for scheduler in ((), ("--scheduler", "local:2")):
+        done = modelhub(
+            "check", folder / "net.onnx", folder / "net.json", "--data", f"{folder / 'events.h5'}:jets,tracks",
+            "--batch", BLOCK, "--json", *scheduler,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        assert sum(p["events"] for p in report["legs"][0]["probes"] if p["kind"] == "data") == EVENTS
+        digests.append((report["digest"], report["data"]))
+    assert digests[0] == digests[1]
+
+
+def test_a_cluster_that_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelhub.equivalence.cluster.PATIENCE", "1s")
+    report = modelhub.check(folder / "net.onnx", folder / "net.onnx")
+    for scheduler, told in (
+        ("tcp://127.0.0.1:9", "no Dask scheduler answers at tcp://127.0.0.1:9"),
+        ("local:many", "takes a number of processes, not 'many'"),
+        ("local:0", "takes a number of processes"),
+        ("nonsense", "no Dask scheduler answers at nonsense"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            room.stream(report, job(folder, "net.onnx"), scheduler=scheduler)
+
+
+def test_workers_with_other_files_or_engines_are_not_merged(folder: Path) -> None:
+    part, other = room.run(job(folder), 0, 1), room.run(job(folder), 1, 2)
+    other.report.software["numpy"] = "1.0"
+    with pytest.raises(Inconclusive, match="a worker runs numpy 1.0, others numpy"):
+        part.merge(other)
+    with pytest.raises(Inconclusive, match="a worker runs target"):
+        room.run(job(folder, "net.onnx"), 0, 1).merge(room.run(job(folder, "late.onnx"), 1, 2))
+
+
+def test_events_of_a_limit_are_the_first(folder: Path) -> None:
+    report = modelhub.check(folder / "net.onnx", folder / "net.onnx")
+    room.stream(report, job(folder, "net.onnx", events=700))
+    assert report.data["events"] == 700
+    assert all(sum(r.events for r in leg.results if r.kind == "data") == 700 for leg in report.legs)
+
+
+def test_a_bar_counts_the_blocks(folder: Path) -> None:
+    seen: list[object] = []
+
+    def progress(steps):
+        for step in steps:
+            seen.append(step)
+            yield step
+
+    report = modelhub.check(folder / "net.onnx", folder / "net.onnx")
+    room.stream(report, job(folder, "net.onnx"), progress=progress)
+    assert seen == [0, 1, 2, 3, 4, 5]
+
+
+def test_missing_names_are_told_before_anything_runs(folder: Path, modelhub) -> None:
+    done = modelhub("check", folder / "net.onnx", folder / "net.json", "--data", f"{folder / 'events.h5'}:tracks")
+    assert done.returncode == 2
+    assert "input jet: " in done.stderr
+    assert "has no column for pt, eta" in done.stderr
+
+
+@pytest.mark.parametrize("option", [("--events", 5), ("--batch", 5), ("--map", "a=b"), ("--scheduler", "local:2")])
+def test_options_of_data_need_data(folder: Path, modelhub, option: tuple[object, ...]) -> None:
+    done = modelhub("check", folder / "net.onnx", folder / "net.json", *option)
+    assert done.returncode == 2
+    assert "say how to read --data" in done.stderr
+
+
+def test_ahead_makes_the_next_while_one_is_used_and_no_more() -> None:
+    made: list[int] = []
+    second = threading.Event()
+
+    def items() -> Iterator[int]:
+        for i in range(1, 5):
+            made.append(i)
+            if i == 2:
+                second.set()
+            yield i
+
+    coming = room.ahead(items())
+    assert next(coming) == 1
+    assert second.wait(5)
+    assert made == [1, 2]
+    assert list(coming) == [2, 3, 4]
+
+
+def test_ahead_hands_on_errors() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise UsageError("no more")
+
+    coming = room.ahead(items())
+    assert next(coming) == 1
+    with pytest.raises(UsageError, match="no more"):
+        next(coming)
