@@ -53,16 +53,22 @@ def _config(folder: Path, pairs: Sequence[tuple[Path, Path]]) -> str:
     names: list[str] = []
     entries = []
     for source, target in pairs:
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", target.stem).lstrip("._-")[:70] or "pair"
-        taken = sum(other.rpartition("~")[0] == name for other in names)
-        names.append(f"{name}~{taken}")
-        lines = [f"  - name: {_quoted(name if not taken else f'{name}-{taken + 1}')}"]
+        names.append(_name(target.stem, names))
+        lines = [f"  - name: {_quoted(names[-1])}"]
         lines += [
             f"    {key}: {_quoted(_below(folder, path))}" for key, path in (("source", source), ("target", target))
         ]
         entries.append("\n".join(lines))
     example = "  - name: tagger\n    source: net.pt2\n    target: net.json"
     return (HERE / "modelhub.yaml").read_text(encoding="utf-8").replace("@PAIRS@", "\n".join(entries) or example)
+
+
+def _name(stem: str, taken: Sequence[str]) -> str:
+    """A name for the pair of a file called `stem` that no other pair has, whatever its capitals."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:70] or "pair"
+    known = {other.lower() for other in taken}
+    candidates = (name, *(f"{name}-{number}" for number in range(2, len(taken) + 3)))
+    return next(candidate for candidate in candidates if candidate.lower() not in known)
 
 
 def _below(folder: Path, path: Path) -> str:
@@ -74,8 +80,11 @@ def _below(folder: Path, path: Path) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A YAML scalar; a JSON string is one."""
-    return text if re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*", text) else json.dumps(text)
+    """A YAML scalar that is read as this text: bare where that is plain to see, else as JSON, which YAML contains."""
+    import yaml
+
+    bare = re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*", text) and isinstance(yaml.safe_load(text), str)
+    return text if bare else json.dumps(text)
 
 
 def _extras(pairs: Sequence[tuple[Path, Path]]) -> str:
