@@ -38,6 +38,8 @@ def test_the_configuration_is_one_and_names_the_pairs(tmp_path: Path) -> None:
         "Net-3",
         "pair",
         "pair-2",
+        "on",
+        "12",
     ]
     init(
         tmp_path, ("a/net.pt2", "a/net.json"), ("b/net.pt2", "b/net.json"), ("c.xml", "7 – odd, name.onnx"), force=True
