@@ -117,8 +117,11 @@ def _overflows(value: Any) -> bool:
         try:
             if math.isfinite(sum(value)):  # much quicker than a look at each: models are long lists of numbers
                 return False
-        except (TypeError, OverflowError):
-            pass  # not only numbers, or whole ones beyond a double
+        except TypeError:
+            if _NUMBERS.isdisjoint(map(type, value)):
+                return False
+        except OverflowError:
+            pass  # whole numbers beyond a double are no infinity
         return any(map(_overflows, value))
     return isinstance(value, float) and math.isinf(value)
 
