@@ -30,6 +30,15 @@ def read(path: Path, *inputs: Input, tables: tuple[str, ...] = ()) -> int:
     return sum(batch.count for block in events.read() for batch in block)
 
 
+def refusal(path: Path) -> str:
+    """What is said of a file that is refused; anything but a `ModelhubError` is a fault."""
+    try:
+        read(path)
+    except ModelhubError as error:
+        return str(error)
+    return ""
+
+
 def root(path: Path) -> Path:
     with uproot.recreate(path) as file:
         tree = file.mktree("t", {"pt": "float32", "eta": "float64"})
@@ -88,10 +97,7 @@ def test_flipped_bytes_give_numbers_or_one_line(tmp_path: Path, name: str) -> No
         damaged = data.copy()
         damaged[rng.integers(8, len(data), 6)] ^= rng.integers(1, 256, 6).astype(np.uint8)
         path.write_bytes(damaged.tobytes())
-        try:
-            read(path)
-        except ModelhubError as error:
-            assert "\n" not in str(error)
+        assert "\n" not in refusal(path)
 
 
 def test_what_is_no_event_file(tmp_path: Path) -> None:
