@@ -30,6 +30,7 @@ import onnx_ir as ir
 from modelhub.equivalence.compare import ROUNDOFF
 from modelhub.graph.builder import KEPT
 from modelhub.graph.canonical import infer_shapes, inline_all
+from modelhub.graph.functions import QUIET
 from modelhub.graph.precision import to_precision
 
 __all__ = ["LAMBDA", "Shaken", "shaken"]
@@ -104,7 +105,7 @@ def shaken(model: ir.Model, seed: int) -> Shaken:
             if not inner:
                 _tap(result, pen, node, node.name in decisive, node.name in relus, node.name in sigmoids)
             shake = _SHAKEN.get(node.op_type) if node.domain in ("", "ai.onnx.ml") else None
-            if shake is None or KEPT in node.metadata_props or not _real(node, inner):
+            if shake is None or node.metadata_props.keys() & {KEPT, QUIET} or not _real(node, inner):
                 continue
             pen.at(graph, node)
             y = node.outputs[0]

@@ -13,6 +13,7 @@ from itertools import product
 import numpy as np
 import onnx_ir as ir
 
+from modelhub.graph.functions import FUNCTIONS
 from modelhub.graph.scribe import Scribe, operands, real
 from modelhub.graph.unrolling import gru, lstm, rnn
 
@@ -197,6 +198,7 @@ def _convolution(op: Scribe, node: ir.Node) -> ir.Value | None:
 
 
 _SPELLED_OUT: dict[str, Spell] = {
+    **FUNCTIONS,
     "BatchNormalization": _batch_normalization,
     "Celu": _celu,
     "Conv": _convolution,
