@@ -1,10 +1,11 @@
-"""MVAUtils: the trees of ATLAS's own runtime for BDTs (Athena: Reconstruction/MVAUtils), read out of ROOT files.
+"""MVAUtils: the trees of ATLAS's own runtime for BDTs (Athena: Reconstruction/MVAUtils), in ROOT files.
 
     root.py        the TTree, by uproot, with no class made from the file (needs the extra mvautils)
     trees.py       its nodes as a `Forest`
     answers.py     which of MVAUtils's answers is meant
     reader.py      the forest as a common graph
     evaluator.py   MVAUtils's rules in numpy
+    macro.py       the way out: a ROOT macro that writes the TTree
 
 Importing this is cheap: everything is loaded when it is used.
 """
@@ -22,25 +23,43 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from modelhub.graph.interface import Interface
-    from modelhub.protocols import Engine, ReadOptions
+    from modelhub.protocols import Engine, ReadOptions, WriteOptions
 
-__all__ = ["Importer", "Runtime"]
+__all__ = ["MACRO", "Exporter", "Importer", "Runtime"]
+
+MACRO = b"// MVAUtils forest, written by modelhub"
+"""How the macros begin that the exporter writes."""
 
 
 class Importer:
     """Reads the flavours of TMVA, LightGBM and XGBoost; `options.task` says which answer is meant."""
 
-    suffixes: Sequence[str] = (".root",)
+    suffixes: Sequence[str] = (".root", ".cxx")
 
     def recognises(self, path: Path) -> bool:
-        """Whether it is a ROOT file, by its first bytes and suffix; what is in it is seen when it is read."""
-        return path.suffix.lower() == ".root" and head(path, 4) == b"root"
+        """Whether it is a ROOT file, by its first bytes and suffix (what is in it is seen later), or our macro."""
+        start = head(path, len(MACRO))
+        return start == MACRO or (path.suffix.lower() == ".root" and start.startswith(b"root"))
 
     def read(self, path: Path, options: ReadOptions) -> ir.Model:
         """The forest in `path` as a common graph; see `modelhub_mvautils.reader.read`."""
         from modelhub_mvautils import reader
 
         return reader.read(path, options)
+
+
+class Exporter:
+    """Writes forests as ROOT macros, each of which writes the TTree: only ROOT writes what MVAUtils reads."""
+
+    suffix = ".cxx"
+    forms: Sequence[str] = ()
+    masks = False
+
+    def write(self, model: ir.Model, path: Path, options: WriteOptions) -> None:
+        """Write `model` to `path`; see `modelhub_mvautils.macro`."""
+        from modelhub_mvautils.macro import write
+
+        write(model, path, options)
 
 
 class Runtime:

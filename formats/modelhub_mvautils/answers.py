@@ -54,7 +54,11 @@ def split_task(task: str | None) -> tuple[str, str]:
 
 
 def answer_of(stored: Stored, wanted: str) -> Answer:
-    """The answer that is wanted, else the one the title tells. Raises `UsageError` where neither does."""
+    """The answer that is wanted, else the one the title tells. Raises `UsageError` where neither does.
+
+    Besides LightGBM's objective that is `task`, which modelhub writes; MVAUtils passes over what it does not know.
+    """
+    wanted = wanted or stored.title.get("task", "")
     name, _, count = wanted.partition("=")
     if name == "multiclass" and count.isascii() and count.isdecimal() and 2 <= int(count[:9]) <= CLASSES:
         return Answer(name, int(count[:9]))

@@ -52,6 +52,8 @@ def _interface(found: Stored, answer: Answer) -> Interface:
     invented = not features
     features = features or tuple(Feature(f"x{i}") for i in range(count))
     labels = tuple(f"class_{i}" for i in range(answer.classes)) if answer.name == "multiclass" else (answer.name,)
+    written = tuple(found.title.get("labels", "").split(","))
+    labels = written if len(written) == len(labels) and all(written) else labels
     return Interface((Input("inputs", features),), (Output("outputs", labels),), invented=invented)
 
 

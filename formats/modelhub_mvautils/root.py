@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from modelhub.errors import ModelhubError, UnreadableFile, Unsupported, UsageError, safe_text
 from modelhub.files import LIMITS, head
+from modelhub_mvautils import MACRO
 
-__all__ = ["Stored", "stored"]
+__all__ = ["Stored", "options_of", "stored"]
 
 NODES = 50_000_000
 """Nodes of all trees together."""
@@ -56,7 +57,10 @@ def stored(path: Path, wanted: str) -> Stored:
 
     Raises `UnreadableFile`, `Unsupported`, `UsageError`.
     """
-    head(path)  # within the limits
+    if head(path, len(MACRO)) == MACRO:
+        from modelhub_mvautils.macro import stored_in_macro
+
+        return stored_in_macro(path)
     try:
         import uproot
     except ImportError:
@@ -148,7 +152,7 @@ def _forest(directory: Any, path: Path, wanted: str) -> Stored:
         default_left = flags.astype(np.bool_)
     return Stored(
         where,
-        _options(str(tree.title), where),
+        options_of(str(tree.title), where),
         _names(directory, classes, name),
         sizes,
         variable.astype(np.int32),
@@ -181,7 +185,7 @@ def _weights(tree: Any, where: str) -> NDArray[np.float32] | None:
     return np.asarray(weights, np.float32)
 
 
-def _options(title: str, where: str) -> dict[str, str]:
+def options_of(title: str, where: str) -> dict[str, str]:
     """``key=value;key=value`` (BDT.cxx, parseOptions): a key alone is its own value, one given twice an error."""
     options: dict[str, str] = {}
     for item in title.split(";"):
