@@ -158,9 +158,18 @@ def boundaries(forest: Forest) -> NDArray[np.float64]:
     float32 before it; the half-way point itself rounds to whichever of the two has an even last bit (IEEE 754, 4.3.1).
     Equality and sets of whole numbers are left as they are.
     """
+    result = forest.threshold.copy()
+    splits = np.flatnonzero(forest.splits)
+    result[splits] = _boundaries(forest, splits)
+    return result
+
+
+def _boundaries(forest: Forest, splits: NDArray[np.int64]) -> NDArray[np.float64]:
+    """`boundaries` of some splits."""
+    asked, threshold = forest.compare[splits], forest.threshold[splits]
     if forest.dtype == "float64":
-        return forest.threshold
-    compare, t = narrowed(forest.compare, forest.threshold)
+        return threshold
+    compare, t = narrowed(asked, threshold)
     even = t.view(np.uint32) & 1 == 0
     lower = (compare == Compare.LT) | (compare == Compare.GE)
     with np.errstate(over="ignore"):
@@ -168,8 +177,7 @@ def boundaries(forest: Forest) -> NDArray[np.float64]:
     half = (_finite(t) + _finite(other)) / 2
     # even: the half-way point rounds to t, so it is not below t (and it is not above t)
     wide = np.where(even, half, np.nextafter(half, np.where(lower, np.inf, -np.inf)))
-    order = forest.splits & np.isin(forest.compare, (Compare.LE, Compare.LT, Compare.GE, Compare.GT))
-    return np.where(order & (other != t), wide, forest.threshold)  # nothing is beyond infinity
+    return np.where((asked <= Compare.GT) & (other != t), wide, threshold)  # nothing is beyond infinity
 
 
 def _finite(t: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -193,7 +201,7 @@ def tree_ensemble(forest: Forest, values: NDArray[np.float64], outputs: NDArray[
     roots = place[forest.roots]
     roots[~forest.splits[forest.roots]] = len(splits) + np.arange(len(bare))
 
-    compare, threshold = forest.compare[splits], boundaries(forest)[splits]
+    compare, threshold = forest.compare[splits], _boundaries(forest, splits)
     sizes = np.zeros(len(splits), np.int64) if forest.sets is None else np.diff(forest.sets.start)[splits]
     sizes = np.where(compare == Compare.MEMBER, sizes, 0)
     if forest.sets is not None and (np.abs(forest.sets.members) > LARGEST_CATEGORY).any():
