@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from modelhub_registry.gate import Gate
+from modelhub_registry.oci import Oci
 from modelhub_registry.publishing import Publishing
 from modelhub_registry.trust import Trust
 
 __all__ = ["Registry"]
 
 
-class Registry(Publishing, Gate, Trust):
+class Registry(Publishing, Oci, Trust):
     """The registry in a folder or at a URL, by default $MODELHUB_REGISTRY, else ~/.modelhub/registry.
 
     Nothing is set up before: the first `push` makes it. Without `database`, a URL, the index is SQLite in the folder,

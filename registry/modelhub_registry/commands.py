@@ -1,7 +1,7 @@
 """`modelhub registry`: publish models with their evidence, look them up, fetch them, promote them.
 
 Data goes to stdout, talk to stderr. Everything but click is imported when a command runs. The commands are in files by
-what they are for: `commands_publish.py`, `commands_lookup.py`, `commands_trust.py`.
+what they are for: `commands_publish.py`, `commands_lookup.py`, `commands_trust.py`, `commands_transfer.py`.
 """
 
 from __future__ import annotations
@@ -87,4 +87,4 @@ def emit(document: Any) -> None:
     click.echo(json.dumps(document, indent=1))
 
 
-from modelhub_registry import commands_lookup, commands_publish, commands_trust  # noqa: E402, F401 (they add to the group)
+from modelhub_registry import commands_lookup, commands_publish, commands_transfer, commands_trust  # noqa: E402, F401 (they add to the group)

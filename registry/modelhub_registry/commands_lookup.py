@@ -74,7 +74,8 @@ def get(opened: Registry, as_json: bool, ref: str, role: str | None, to: str) ->
 
 @command
 @click.argument("file", metavar="FILE|SHA256")
-def which(opened: Registry, as_json: bool, file: str) -> None:
+@click.option("--tree", metavar="FOLDER", help="Ask an exported tree, not the registry.")
+def which(opened: Registry, as_json: bool, file: str, tree: str | None) -> None:
     """Tell which versions a file belongs to: a model, an export, a report, by its bytes alone.
 
     Exits with 7 when it belongs to none.
@@ -83,9 +84,13 @@ def which(opened: Registry, as_json: bool, file: str) -> None:
     Examples:
       modelhub registry which network.json
       modelhub registry which sha256:9c56cc51
+      modelhub registry which network.json --tree /cvmfs/atlas.cern.ch/GroupData
     """
     from modelhub_registry import render
 
+    if tree is not None:
+        _which_in_tree(as_json, file, tree)
+        return
     found = opened.which(file)
     if as_json:
         emit([render.found_json(hit) for hit in found])
@@ -93,6 +98,19 @@ def which(opened: Registry, as_json: bool, file: str) -> None:
         raise RegistryError(f"{safe_text(file)}: no version holds this file")
     if not as_json:
         render.print_found(found)
+
+
+def _which_in_tree(as_json: bool, file: str, folder: str) -> None:
+    from modelhub_registry import intake, names, tree
+
+    path = names.path(file)
+    held = tree.which(names.path(folder), intake.digest(path) if path.exists() else file.removeprefix("sha256:"))
+    if as_json:
+        emit([vars(one) for one in held])
+    if not held:
+        raise RegistryError(f"{safe_text(file)}: no version in this tree holds this file")
+    for one in held if not as_json else ():
+        click.echo(f"{one.ref}  {one.role}  {safe_text(one.verdict)}  sha256:{one.digest}")
 
 
 @command

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from modelhub_registry.evidence import LIMIT, evidence
 from modelhub_registry.records import Artifact, Evidence
 from modelhub_registry.stores import Item, Staged, Wait, chunks, staged
 
-__all__ = ["Content", "Given", "collect", "digest", "interface"]
+__all__ = ["Content", "Given", "collect", "digest", "interface", "prepared"]
 
 Given = str | os.PathLike[str] | tuple[str, str | os.PathLike[str]]
 """A path, or a pair (role, path)."""
@@ -77,6 +77,22 @@ def collect(
         role = role or _role(blob.sha256, path, form, told, artifacts)
         artifacts.append(Artifact(role, form, filename, blob.sha256, blob.size))
     return Content(tuple(artifacts), tuple(told), tuple(items), tuple(waits), tuple(records))
+
+
+def prepared(
+    stack: ExitStack, blobs: Blobs, sources: Sequence[Callable[[], Iterable[bytes]]], digests: Sequence[str]
+) -> tuple[list[Item], list[Wait]]:
+    """Bytes from elsewhere, staged and prepared, each of which must have its digest. Raises `RegistryError`."""
+    items: list[Item] = []
+    waits: list[Wait] = []
+    for source, wanted in zip(sources, digests, strict=True):
+        blob = stack.enter_context(staged(blobs.store, source()))
+        if blob.sha256 != wanted:
+            raise RegistryError(f"what came as sha256:{wanted} is damaged: it hashes to {blob.sha256[:16]}…")
+        items.append(blobs.item(blob))
+        waits.append(blobs.store.prepare(items[-1:]))
+        stack.push(_after(waits[-1]))
+    return items, waits
 
 
 def _after(wait: Wait) -> Callable[..., None]:

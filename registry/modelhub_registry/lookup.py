@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +151,12 @@ class Lookup(Core):
         where = f"{version.ref}, {files[0].filename}"
         record = record_of(version.manifest.interface, where)
         return Model(self._blobs.get(files[0].sha256), record, where, providers=providers, batch=batch)
+
+    def raw(self, sha256: str) -> Iterator[bytes]:
+        """The bytes of a file, report or manifest in pieces; the end raises `RegistryError` if they were not the right
+        ones, so no piece is to be used before.
+        """
+        return self._blobs.pieces(sha256)
 
     def open(self, ref: str, role: str) -> bytes:
         """The verified bytes of the file of that role."""
