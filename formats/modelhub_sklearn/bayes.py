@@ -20,15 +20,16 @@ def gaussian(e: Estimator, x: Rows) -> Rows:
     count = len(e.classes)
     mean = e.array("theta_", count, x.width)
     # until 1.0 the variance was called sigma_
-    variance = e.array("var_" if e.has("var_") else "sigma_", count, x.width)
-    prior = e.array("class_prior_", count)
+    variance = e.own("var_" if e.has("var_") else "sigma_", count, x.width)
+    prior = e.own("class_prior_", count)
     if not ((variance > 0).all() and (prior > 0).all()):
         raise e.broken("a variance or a prior that is not above 0")
     rows = [
-        x.op("Sub", mean[k]).op("Div", np.sqrt(variance[k])).op("Pow", 2.0).total().op("Mul", -0.5)
+        x.op("Sub", mean[k]).op("Div", np.sqrt(variance[k].astype(np.float64))).op("Pow", 2.0).total().op("Mul", -0.5)
         for k in range(count)
     ]
-    constant = np.log(prior) - 0.5 * np.log(2 * np.pi * variance).sum(axis=1)
+    sums = [np.log(2.0 * np.pi * row).sum() for row in variance]
+    constant = np.log(prior).astype(np.float64) - 0.5 * np.array(sums, np.float64)
     return linked(side_by_side(rows).op("Add", constant), Link("softmax"))
 
 

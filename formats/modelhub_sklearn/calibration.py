@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from modelhub.graph.forest import Link
@@ -62,9 +65,15 @@ def _calibrated(e: Estimator, y: Rows) -> Rows:
         raise e.refused("not a calibrator that is known")
     if e.text("out_of_bounds") != "clip":
         raise e.refused("an isotonic regression that does not clip")
-    y = y.op("Max", e.number("X_min_")).op("Min", e.number("X_max_"))
-    knots = e.array("X_thresholds_", None)
-    return interpolated(y, knots, e.array("y_thresholds_", len(knots)))
+    knots = e.own("X_thresholds_", None)
+    values = e.own("y_thresholds_", len(knots))
+    if values.dtype != knots.dtype:
+        raise e.refused("an isotonic regression between float32 and float64 is not supported")
+    if knots.dtype == np.float32:  # trained on float32: scikit-learn rounds to it, and computes in it
+        y = y.op("Cast", to=ir.DataType.FLOAT.value)
+    low, high = (y.b.constant(np.array(e.number(key), knots.dtype), key) for key in ("X_min_", "X_max_"))
+    y = Rows(y.b, y.b.op("Min", y.b.op("Max", y.value, low), high), 1)
+    return interpolated(y, knots, values).op("Cast", to=ir.DataType.DOUBLE.value)
 
 
 def _temperature(e: Estimator, y: Rows, method: str) -> Rows:
@@ -78,18 +87,22 @@ def _temperature(e: Estimator, y: Rows, method: str) -> Rows:
     return linked(logits.op("Mul", e.number("beta_")), Link("softmax"))
 
 
-def interpolated(y: Rows, knots: NDArray[np.float64], values: NDArray[np.float64]) -> Rows:
+def interpolated(y: Rows, knots: NDArray[np.floating[Any]], values: NDArray[np.floating[Any]]) -> Rows:
     """Values [N, 1] on the line between the two knots around `y` [N, 1], which is not outside of them.
 
-    The piece is the one that ends at the first knot not below y (scipy.interpolate.interp1d, kind='linear').
+    `y`, knots and values are float64, or all of them float32. The piece is the one that ends at the first knot not
+    below y (scipy.interpolate.interp1d, kind='linear').
     """
     b = y.b
     if not len(knots) or (np.diff(knots) <= 0).any():
         raise Estimator("interpolation", {}, "scikit-learn").broken("knots that do not rise")
     if len(knots) == 1:
-        return y.op("Mul", 0.0).op("Add", values[0])
-    below = y.number(b.op("Less", b.constant(knots[1:-1], "knots"), y.value), max(len(knots) - 2, 0))
-    piece = b.op("Cast", below.total().value, to=7) if len(knots) > 2 else b.op("Cast", y.op("Mul", 0.0).value, to=7)
+        knots, values = np.append(knots, np.nextafter(knots, knots.dtype.type(np.inf))), np.append(values, values)
+    if len(knots) > 2:
+        below = y.number(b.op("Less", b.constant(knots[1:-1], "knots"), y.value), len(knots) - 2).total()
+    else:
+        below = y.number(b.op("IsInf", y.value))
+    piece = b.op("Cast", below.value, to=ir.DataType.INT64.value)
     slope = np.diff(values) / np.diff(knots)
     first, start, rise = (
         Rows(b, b.op("Gather", b.constant(array, name), piece), 1)

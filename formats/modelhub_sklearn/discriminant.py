@@ -5,6 +5,8 @@ Source: sklearn/discriminant_analysis.py, neighbors/_nearest_centroid.py.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,26 +43,26 @@ def projected(e: Estimator, x: Rows) -> Rows:
 def quadratic(e: Estimator, x: Rows) -> Rows:
     """Softmax over classes of: log prior - (|(x - mean) R S^-1/2|^2 + sum log S) / 2."""
     count = len(e.classes)
-    mean, prior = e.array("means_", count, x.width), e.array("priors_", count)
+    mean, prior = e.array("means_", count, x.width), e.own("priors_", count)
     rotations, scalings = e.items("rotations_"), e.items("scalings_")
     if len(rotations) != count or len(scalings) != count or not (prior > 0).all():
         raise e.broken("not one rotation, one scaling and one prior for every class")
     parts = []
     for index in range(count):
         rotation, scaling = _axes(e, x.width, rotations[index], scalings[index])
-        turned = x.op("Sub", mean[index]).times(rotation * scaling**-0.5)
-        constant = float(np.log(prior[index]) - 0.5 * np.log(scaling).sum())
+        turned = x.op("Sub", mean[index]).times(rotation * scaling ** (-0.5))
+        constant = float(np.log(prior[index])) - 0.5 * float(np.log(scaling).sum())
         parts.append(turned.op("Mul", turned).total().op("Mul", -0.5).op("Add", constant))
     return linked(side_by_side(parts), Link("softmax"))
 
 
 def _axes(
     e: Estimator, width: int, rotation: object, scaling: object
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
     """The axes [width, axes] of one class, and the variance [axes] along each."""
     holder = Estimator(e.name, {"rotations_": rotation, "scalings_": scaling}, e.where)
-    axes = holder.array("rotations_", width, None)
-    variance = holder.array("scalings_", axes.shape[1])
+    axes = holder.own("rotations_", width, None)
+    variance = holder.own("scalings_", axes.shape[1])
     if not (variance > 0).all():
         raise e.broken("a variance that is not above 0")
     return axes, variance

@@ -102,6 +102,15 @@ class Estimator:
             raise self.broken(f"{key!r} holds a number that is not finite")
         return result
 
+    def own(self, key: str, *shape: int | None) -> NDArray[np.floating[Any]]:
+        """As `array`, but float32 where it is stored so, as in models trained on float32 rows.
+
+        scikit-learn computes constants anew at every call, in the precision of what they are computed from.
+        """
+        stored = self.get(key)
+        single = isinstance(stored, np.ndarray) and stored.dtype == np.float32
+        return self.array(key, *shape).astype(np.float32 if single else np.float64)
+
     def number(self, key: str) -> float:
         """A finite number."""
         return float(self.array(key).reshape(-1)[0]) if self.array(key).size == 1 else self._no(key, "a number")

@@ -138,8 +138,8 @@ def kernel_components(e: Estimator, x: Rows) -> Rows:
     The means of the training kernel go into the constants: centring is linear.
     """
     points = e.array("X_fit_", None, x.width)
-    values = e.array("eigenvalues_", None)
-    vectors = e.array("eigenvectors_", len(points), len(values))
+    values = e.own("eigenvalues_", None)
+    vectors = e.own("eigenvectors_", len(points), len(values))
     centre = e.part("_centerer")
     rows, overall = centre.array("K_fit_rows_", len(points)), centre.number("K_fit_all_")
     alone = values != 0

@@ -128,6 +128,12 @@ def neighbours_regressor(e: Estimator, x: Rows) -> Rows:
     target = target[:, np.newaxis] if target.ndim == 1 else target
     if target.ndim != 2 or len(target) != len(e.array("_fit_X", None, x.width)):
         raise e.broken("the targets do not fit the points")
+    stored = e.get("_y")
+    if isinstance(stored, np.ndarray) and stored.dtype == np.float32 and e.choice("weights") in ("uniform", ""):
+        raise e.refused(
+            "the targets it was trained with are float32, and scikit-learn takes their mean in float32 by an order of "
+            "its own; train with float64 targets, or weights='distance'"
+        )
     return _share(_neighbours(e, x), target)
 
 

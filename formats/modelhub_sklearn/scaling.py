@@ -148,8 +148,8 @@ def principal_components(e: Estimator, x: Rows) -> Rows:
     y = x.times(components.T, -shift.astype(np.float64))
     if not e.flag("whiten"):
         return y
-    scale = np.sqrt(e.array("explained_variance_", len(components)))
-    return y.op("Div", np.maximum(scale, np.finfo(np.float64).eps))
+    scale = np.sqrt(e.own("explained_variance_", len(components)))
+    return y.op("Div", np.maximum(scale, np.finfo(scale.dtype).eps))
 
 
 @converts("inverse_transform", f"{DECOMPOSITION}_pca.PCA", f"{DECOMPOSITION}_incremental_pca.IncrementalPCA")

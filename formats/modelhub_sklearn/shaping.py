@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import chain, combinations, combinations_with_replacement
 from math import comb
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,23 +26,23 @@ TERMS = 20_000
 @converts("transform", f"{DATA}PowerTransformer")
 def power(e: Estimator, x: Rows) -> Rows:
     """Yeo-Johnson or Box-Cox, column by column, then standardised (scipy.stats.yeojohnson, scipy.special.boxcox)."""
-    exponents = e.array("lambdas_", x.width)
+    exponents = e.own("lambdas_", x.width)
     method = e.text("method")
     if method not in ("yeo-johnson", "box-cox"):
         raise e.refused(f"the method {method[:20]!r} is not known")
     bend = _yeo_johnson if method == "yeo-johnson" else _box_cox
-    y = side_by_side([bend(x.column(index), float(exponents[index])) for index in range(x.width)])
+    y = side_by_side([bend(x.column(index), exponents[index]) for index in range(x.width)])
     return scaler(e.part("_scaler"), y) if e.flag("standardize") else y
 
 
-def _box_cox(x: Rows, exponent: float) -> Rows:
+def _box_cox(x: Rows, exponent: np.floating[Any]) -> Rows:
     """(x^l - 1) / l, or log x for l = 0."""
     if exponent == 0:
         return x.op("Log")
     return x.op("Pow", exponent).op("Sub", 1.0).op("Div", exponent)
 
 
-def _yeo_johnson(x: Rows, exponent: float) -> Rows:
+def _yeo_johnson(x: Rows, exponent: np.floating[Any]) -> Rows:
     """((x+1)^l - 1) / l for x >= 0, -((1-x)^(2-l) - 1) / (2-l) below; logarithms where l is 0 or 2.
 
     Written as expm1(l log1p(x)) / l in scipy; both sides are computed on |x| and the right one is chosen.
@@ -76,26 +77,26 @@ def _expm1(x: Rows) -> Rows:
 @converts("inverse_transform", f"{DATA}PowerTransformer")
 def power_back(e: Estimator, x: Rows) -> Rows:
     """The inverse of Yeo-Johnson or Box-Cox."""
-    exponents = e.array("lambdas_", x.width)
+    exponents = e.own("lambdas_", x.width)
     if e.flag("standardize"):
         x = scaler_back(e.part("_scaler"), x)
     method = e.text("method")
     if method not in ("yeo-johnson", "box-cox"):
         raise e.refused(f"the method {method[:20]!r} is not known")
     back = _yeo_johnson_back if method == "yeo-johnson" else _box_cox_back
-    return side_by_side([back(x.column(index), float(exponents[index])) for index in range(x.width)])
+    return side_by_side([back(x.column(index), exponents[index]) for index in range(x.width)])
 
 
-def _box_cox_back(x: Rows, exponent: float) -> Rows:
+def _box_cox_back(x: Rows, exponent: np.floating[Any]) -> Rows:
     if exponent == 0:
         return x.op("Exp")
     return x.op("Mul", exponent).op("Add", 1.0).op("Pow", 1 / exponent)
 
 
-def _yeo_johnson_back(x: Rows, exponent: float) -> Rows:
+def _yeo_johnson_back(x: Rows, exponent: np.floating[Any]) -> Rows:
     size = x.op("Abs")
 
-    def undone(factor: float) -> Rows:
+    def undone(factor: np.floating[Any]) -> Rows:
         if abs(factor) < EPSILON:
             return _expm1(size)
         return size.op("Mul", factor).op("Add", 1.0).op("Pow", 1 / factor).op("Sub", 1.0)
