@@ -66,4 +66,5 @@ def diff(
     if found.verdict == "different":
         raise Different(f"{target.name} does not compute what {source.name} computes", found)
     if found.verdict == "inconclusive":
-        raise Inconclusive(f"the graphs agree, but {'; '.join(found.missing)}")
+        missing = [*found.missing, *(found.report.missing if found.report is not None else ())]
+        raise Inconclusive(f"no difference was found, but the check is incomplete: {'; '.join(missing)}")

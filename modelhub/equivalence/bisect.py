@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from modelhub.equivalence.trace import Trace, Traced
 
-__all__ = ["Divergence", "Match", "first_divergence", "matches", "same"]
+__all__ = ["Divergence", "Match", "first_divergence", "matches", "region", "same"]
 
 Array = NDArray[Any]
 
@@ -116,7 +116,7 @@ def first_divergence(
 
     """
     agreed = dict(inputs)
-    order = [reference.value[node.name or ""] for node in reference.nodes]
+    order = [*inputs.values(), *(reference.value[node.name or ""] for node in reference.nodes)]
     for node in target.nodes:
         value = target.value[node.name or ""]
         named = [reference.value[node.name or ""]] if (node.name or "") in reference.value else []
@@ -126,21 +126,21 @@ def first_divergence(
                 agreed[value] = candidate
                 break
     here, there = zip(*outputs, strict=True)
-    region = _region(target, there, set(agreed))
-    rest = _region(reference, here, set(agreed.values()))
-    for node in region:
+    parting = region(target, there, set(agreed))
+    rest = region(reference, here, set(agreed.values()))
+    for node in parting:
         value = target.value[node.name or ""]
         partner, match = _partner(reference, node, rest, lambda name, v=value: matches(ours, theirs, name, v))
         if partner is not None:
             missing, before = _passed_over(reference, target, node, partner, agreed)
             return Divergence(node, partner, match, agreed, missing, before)
-    if region:
-        return Divergence(region[0], None, Match(np.inf), agreed)
+    if parting:
+        return Divergence(parting[0], None, Match(np.inf), agreed)
     producer = _producers(target).get(there[0])
     return Divergence(None, None, Match(np.inf), agreed, tuple(rest), producer)
 
 
-def _region(trace: Trace, ends: Iterable[str], known: set[str]) -> list[ir.Node]:
+def region(trace: Trace, ends: Iterable[str], known: set[str]) -> list[ir.Node]:
     """The nodes that `ends` depend on, in order, back to values that are `known`."""
     producers = _producers(trace)
     seen: set[str] = set()
@@ -182,7 +182,7 @@ def _passed_over(
     for value, other in zip(node.inputs, partner.inputs, strict=False):
         if value is None or other is None or value.name not in agreed or agreed[value.name] == other.name:
             continue
-        between = _region(reference, [other.name or ""], {agreed[value.name], *agreed.values()} - {other.name or ""})
+        between = region(reference, [other.name or ""], {agreed[value.name], *agreed.values()} - {other.name or ""})
         if between and other.name not in agreed.values():
             return tuple(between), _producers(target).get(value.name)
     return (), None

@@ -9,7 +9,7 @@ given the smallest input, so that it is seen which of them the graphs speak for.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from modelhub.equivalence.bisect import Match, first_divergence, matches, same
+from modelhub.equivalence.bisect import Match, first_divergence, matches, region, same
 from modelhub.equivalence.causes import causes, layer
 from modelhub.equivalence.check import SEED, Readings, check, knows_masks, readings
 from modelhub.equivalence.minimise import Event, Minimal, median_event, minimise
@@ -63,7 +63,7 @@ class Diff:
     """What was found.
 
     precision: the rounding that is allowed: the target's own.
-    probes:    how many batches were tried, and the names of those on which the outputs differ.
+    probes:    how many batches both graphs took; `failing` has the names of those on which the outputs differ.
     output:    the output that differs most, and by how much.
     minimal:   the smallest input, None where nothing differs.
     answers:   what each engine says to it: (engine, output, values).
@@ -107,13 +107,16 @@ def diff(
 ) -> Diff:
     """Find where `target` parts from `source`; arguments as of `check`.
 
-    Raises `Inconclusive` where onnxruntime cannot run one of the graphs, or inputs and outputs do not fit.
+    Where the graphs agree, or cannot be laid open, what there is to say is the report of a whole check.
     """
     pair = readings(source, target, source_format, target_format, interface, options)
     found: list[Diff] = []
     for _, model in pair.models:
-        with ExitStack() as stack:
-            found.append(_Comparison(pair, model, seed, stack).run(progress))
+        try:
+            with ExitStack() as stack:
+                found.append(_Comparison(pair, model, seed, stack).run(progress))
+        except Inconclusive as error:
+            found.append(Diff(pair.source[0].name, pair.target[0].name, "", 0, missing=(str(error),)))
         if not found[-1].failing:
             report = check(
                 source,
@@ -141,6 +144,7 @@ class _Comparison:
         self._map = pairing(self._ours.interface, self._theirs.interface)
         double = any(value.dtype == ir.DataType.DOUBLE for value in pair.theirs.graph.outputs)
         self._precision = "float64" if double else "float32"
+        self._ran, self._refusal = 0, ""
 
     def run(self, progress: Progress) -> Diff:
         """Everything about this pair."""
@@ -150,10 +154,13 @@ class _Comparison:
             self._pair.source[0].name,
             path.name,
             self._precision,
-            len(every),
+            0,
             record=tuple(record_differences(self._ours.interface, self._theirs.interface)),
         )
         failing = [item for probe in progress(every) if (item := self._failing(probe, self._map)) is not None]
+        if not self._ran:
+            raise Inconclusive(f"no probe can be run on both graphs: {self._refusal}")
+        result = replace(result, probes=self._ran)
         if not failing:
             return result
         failing.sort(key=lambda item: -item[2].ratio)
@@ -176,8 +183,10 @@ class _Comparison:
         try:
             a = self._ours(probe.arrays)
             b = way.back(self._theirs(way.there(probe.arrays)))
-        except Inconclusive:
+        except Inconclusive as error:
+            self._refusal = str(error)
             return None
+        self._ran += 1
         if all(np.array_equal(a[name], b[name], equal_nan=True) for name in a):
             return None
         inside = self._ours.inside(probe, self._precision)
@@ -214,7 +223,7 @@ class _Comparison:
         partner = found.missing[0] if found.missing else found.partner
         own = partner
         if reference is not self._ours and partner is not None:
-            own = self._source_of(partner, reference, ours, seen)
+            own = self._source_of(partner, reference, ours, seen, found.agreed.values())
         agreeing = sum(1 for n in self._theirs.nodes if self._theirs.value[n.name or ""] in found.agreed)
         return (
             Place(
@@ -251,16 +260,27 @@ class _Comparison:
         return trace, {there: here for here, there, _ in way.outputs}, seen
 
     def _source_of(
-        self, node: ir.Node, reference: Trace, ours: Sequence[Traced], seen: Sequence[Traced]
+        self, node: ir.Node, reference: Trace, ours: Sequence[Traced], seen: Sequence[Traced], agreed: Iterable[str]
     ) -> ir.Node | None:
-        """The node of the source that computes what `node` of the rewritten source computes, or the next one does."""
-        behind = [n for n in _from(reference.nodes, node) if (n.name or "") in reference.value]
-        for candidate in behind:
-            for mine in self._ours.nodes:
-                match = matches(ours, seen, self._ours.value[mine.name or ""], reference.value[candidate.name or ""])
+        """The node of the source behind `node` of the rewritten source: both compute the same, or the next one does.
+
+        Of several that it stands for (a layer and what takes its last step), the first of its operator, else the first.
+        """
+
+        def equal(name: str) -> Iterator[str]:
+            for mine in self._ours.value.values():
+                match = matches(ours, seen, mine, name)
                 if match is not None and match.ratio <= 1:
-                    return mine
-        return None
+                    yield mine
+
+        inner = set(reference.value.values())
+        behind = (reference.value[n.name or ""] for n in _from(reference.nodes, node))
+        end = next((mine for name in behind for mine in equal(name)), None)
+        if end is None:
+            return None
+        known = {mine for name in agreed if name in inner for mine in equal(name)}
+        nodes = region(self._ours, [end], known)
+        return next((n for n in nodes if n.op_type == node.op_type), nodes[0] if nodes else None)
 
     def _smallest(self, result: Diff, probe: Probe, every: Sequence[Probe]) -> Diff:
         """Add the smallest input, and what the engines say to it."""

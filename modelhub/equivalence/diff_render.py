@@ -32,8 +32,10 @@ def show(found: Diff) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if found.report is not None:
         show_report(found.report)
-        said = f"the graphs of both files agree on all {found.probes} probes; {summary(found.report)}"
-        console.print(said, markup=False)
+        said = f"the graphs of both files agree on {found.probes} probes"
+        if found.missing:
+            said = f"the graphs of the files cannot be followed node by node ({'; '.join(found.missing)})"
+        console.print(f"{said}; {summary(found.report)}", markup=False)
         return
     source, target = safe_text(found.source), safe_text(found.target)
     names = ", ".join(found.failing[:4]) + (", …" if len(found.failing) > 4 else "")

@@ -36,7 +36,7 @@ REAL = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """One batch seen inside a graph: every value by name, and how far float rounding may move it."""
+    """One batch seen inside a graph: inputs and every value by name, and how far float rounding may move them."""
 
     values: dict[str, Array]
     tolerances: dict[str, Array]
@@ -67,13 +67,15 @@ class Trace:
     def inside(self, probe: Probe, precision: str) -> Traced:
         """Every value of `nodes` for one batch, and what rounding at `precision` may do to it."""
         values = {name: np.asarray(x) for name, x in self._opened(probe.arrays).items()}
+        given = {name: np.asarray(x, np.float64) for name, x in probe.arrays.items()}
+        exact = {name: np.zeros(1) for name in given}
         if self._shaken is None:
             tolerances = {name: 1e-5 * np.maximum(1.0, np.abs(x)) for name, x in values.items()}
-            return Traced(values, tolerances, np.zeros(probe.events, np.bool_))
+            return Traced(given | values, exact | tolerances, np.zeros(probe.events, np.bool_))
         allowed = self._shaken.of(probe, values).allowed(values, precision)
         flags = next(iter(allowed.values())).undecidable
         turned = flags if flags is not None and len(flags) == probe.events else np.zeros(probe.events, np.bool_)
-        return Traced(values, {name: a.tolerance for name, a in allowed.items()}, turned)
+        return Traced(given | values, exact | {name: a.tolerance for name, a in allowed.items()}, turned)
 
 
 @contextmanager
