@@ -10,11 +10,14 @@ import os
 import signal
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
-from modelhub.conversion import read
-from modelhub.errors import Inconclusive
+from modelhub.conversion import convert, read
+from modelhub.equivalence.check import check
+from modelhub.equivalence.report import schema
+from modelhub.errors import Inconclusive, Notice
 from modelhub.graph.interface import Interface
 from modelhub.protocols import ReadOptions
 from modelhub_lwtnn import Library, Runtime, library, process
@@ -195,3 +198,38 @@ def test_lwtnn_config_on_the_path_tells_the_prefix(tmp_path, monkeypatch):
     monkeypatch.delenv("LWTNN_PREFIX", raising=False)
     monkeypatch.setenv("PATH", str(script.parent))
     assert library.mentioned() == tmp_path
+
+
+def pair(tmp_path) -> tuple[Path, Path]:
+    """An lwtnn file, and one of ONNX made of it."""
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps(dense(default=4)))
+    convert(path, tmp_path / "net.onnx", check=False)
+    return tmp_path / "net.onnx", path
+
+
+def test_the_check_runs_both_engines_and_names_them(driver, tmp_path):
+    report = check(*pair(tmp_path))
+    assert report.verdict in ("identical", "equivalent")
+    engines = {leg.engine for leg in report.legs if leg.between == ("source", "target")}
+    assert engines == {"lwtnn", "modelhub lwtnn evaluator"}
+    told = next(party.engines for party in report.parties if party.role == "target")
+    assert [name.rsplit(" ", 2)[0] for name in told] == ["lwtnn", "modelhub lwtnn evaluator"]
+    jsonschema.validate(report.to_json(), schema())
+
+
+def test_where_lwtnn_fails_the_check_is_inconclusive_whatever_the_evaluator_says(driver, tmp_path, monkeypatch):
+    files = pair(tmp_path)
+    monkeypatch.setattr(process, "START", 0.0)
+    monkeypatch.setattr(process, "EVENT", 0.0)
+    report = check(*files)
+    assert report.verdict == "inconclusive"
+    assert any("lwtnn gave no answer within" in reason for reason in report.missing)
+
+
+def test_an_lwtnn_that_is_not_where_it_is_said_to_be_is_told(tmp_path, monkeypatch):
+    files = pair(tmp_path)
+    monkeypatch.setenv("LWTNN_PREFIX", str(tmp_path / "nowhere"))
+    with pytest.warns(Notice, match="there is no lwtnn in"):
+        report = check(*files)
+    assert {leg.engine for leg in report.legs} == {""}
