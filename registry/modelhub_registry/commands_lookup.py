@@ -1,4 +1,4 @@
-"""Commands that read: list, show, get, which, where, lineage."""
+"""Commands that read: list, show, get, which, where, lineage, compare."""
 
 from __future__ import annotations
 
@@ -138,6 +138,26 @@ def where(opened: Registry, as_json: bool, question: str, limit: int | None) -> 
         render.print_list(found)
     else:
         say("none")
+
+
+@command
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+def compare(opened: Registry, as_json: bool, a: str, b: str) -> None:
+    """Show two versions side by side: files and sizes, verdicts, interface, metadata.
+
+    \b
+    Examples:
+      modelhub registry compare btag@3 btag@prod
+      modelhub registry compare btag@1 btag@2 --json
+    """
+    from modelhub_registry import render
+
+    found = opened.compare(a, b)
+    if as_json:
+        emit(render.comparison_json(found))
+    else:
+        render.print_comparison(found)
 
 
 @command

@@ -57,9 +57,9 @@ def _import(opened: Registry, as_json: bool, folder: str) -> None:
     Example:
       modelhub registry import GroupData
     """
-    from pathlib import Path
+    from modelhub_registry import names
 
-    oci = (Path(folder) / "oci-layout").exists()
+    oci = (names.path(folder) / "oci-layout").exists()
     _told(opened.import_oci(folder) if oci else opened.import_tree(folder), as_json)
 
 

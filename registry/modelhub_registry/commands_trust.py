@@ -1,4 +1,4 @@
-"""Commands that doubt: verify, fsck, gc, reindex."""
+"""Commands that doubt: verify, reverify, fsck, gc, reindex."""
 
 from __future__ import annotations
 
@@ -96,3 +96,31 @@ def gc(opened: Registry, as_json: bool, dry_run: bool, grace: float) -> None:
     for key in (*swept.unfinished, *swept.orphans):
         click.echo(key)
     say(f"{len(swept.unfinished) + len(swept.orphans)} {'would be ' if dry_run else ''}removed")
+
+
+@command
+@click.argument("question", required=False)
+@click.option("--attach", is_flag=True, help="The new reports count from now on.")
+def reverify(opened: Registry, as_json: bool, question: str | None, attach: bool) -> None:
+    """Run the checks of all versions again, or of those QUESTION is true of, with the engines installed now.
+
+    Same files, same record, same seeds. Exits with 1 when a verdict is another one.
+
+    \b
+    Examples:
+      modelhub registry reverify
+      modelhub registry reverify "alias=prod" --attach
+    """
+    from modelhub.errors import Different
+
+    found = []
+    for one in opened.reverify(question, attach=attach):
+        found.append(one)
+        if not as_json:
+            verdicts = one.now if one.now == one.then else f"{one.then} -> {one.now}"
+            click.echo("; ".join([f"{one.ref} {one.target}: {verdicts}", *(safe_text(c, 300) for c in one.changes)]))
+    if as_json:
+        emit([vars(one) for one in found])
+    if other := [one for one in found if one.now != one.then]:
+        raise Different(f"{len(other)} of {len(found)} verdicts changed", None)
+    say(f"{len(found)} checks, every verdict as before")

@@ -99,6 +99,9 @@ class _Parser:
     def __init__(self, text: str) -> None:
         if len(text) > LIMIT:
             raise RegistryError(f"a question has at most {LIMIT} characters")
+        text = " ".join(text.splitlines()).replace("\t", " ")
+        if not text.isprintable():
+            raise RegistryError(f"{safe_text(text, 200)!r} is no question: use characters that can be printed")
         self.text = text
         self.tokens = [*self._split(), _Token("end", "", len(text))]
         self.at = 0

@@ -10,14 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from modelhub.errors import safe_text
+from modelhub_registry.comparing import Comparison, Line
 from modelhub_registry.index import Found, History, Summary
 from modelhub_registry.lookup import Details, Lineage
 from modelhub_registry.records import PASSING, Version
 
 __all__ = [
+    "comparison_json",
     "details_json",
     "found_json",
     "lineage_json",
+    "print_comparison",
     "print_details",
     "print_files",
     "print_found",
@@ -86,6 +89,45 @@ def print_lineage(lineage: Lineage) -> None:
     if lineage.shared:
         console.print("the same file is in:")
         print_found(lineage.shared)
+
+
+def comparison_json(found: Comparison) -> dict[str, Any]:
+    """Two versions side by side."""
+
+    def lines(part: Iterable[Line]) -> list[dict[str, Any]]:
+        return [{**vars(line), "same": line.same} for line in part]
+
+    return {
+        "a": version_json(found.a),
+        "b": version_json(found.b),
+        "same": found.same,
+        "files": lines(found.files),
+        "reports": lines(found.reports),
+        "interface": lines(found.interface),
+        "metadata": lines(found.metadata),
+    }
+
+
+def print_comparison(found: Comparison) -> None:
+    """Two versions side by side; of interface and metadata what differs."""
+    table = _table("", found.a.ref, found.b.ref)
+    table.add_row("verdict", _verdict(found.a.verdict), _verdict(found.b.verdict))
+    for line in found.files:
+        table.add_row(line.what, *(_file(line, side) for side in (line.a, line.b)))
+    for line in found.reports:
+        table.add_row(f"report {line.what}", *(_verdict(side or "-") for side in (line.a, line.b)))
+    for title, lines in (("interface", found.interface), ("metadata", found.metadata)):
+        for line in lines:
+            sides = ("-" if side is None else safe_text(side, 60) for side in (line.a, line.b))
+            table.add_row(f"{title} {safe_text(line.what)}", *sides)
+    _console().print(table)
+
+
+def _file(line: Line, side: dict[str, Any] | None) -> str:
+    if side is None:
+        return "-"
+    mark = "=" if line.same else "≠" if line.a is not None and line.b is not None else ""
+    return f"{mark} {side['format']}, {_size(side['size'])}, {side['sha256'][:8]}…".strip()
 
 
 def _console() -> Console:

@@ -185,6 +185,8 @@ class _writing:  # noqa: N801 (used as a function)
 
     def __enter__(self) -> Path:
         try:
+            if os.path.lexists(self._path) and not self._path.is_file():
+                raise RegistryError(f"{self._path} is there and is no file; name another place")
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._inner = atomic_write(self._path)
             return self._inner.__enter__()

@@ -60,6 +60,8 @@ class Trust(Lookup):
 
         """
         self._require()
+        if source is not None:
+            source._require()
         if mend:
             self._restore_log()
             for other in [] if source is None else [source, source]:  # manifests first, then what they name

@@ -134,6 +134,13 @@ FIELDS = [
     ("list", "{}"), ("show", "{}"), ("show", "btag@{}"), ("show", "btag@sha256:{}"), ("get", "{}"), ("verify", "{}"),
     ("get", "btag", "--role", "{}"), ("get", "btag", "--to", "{}"), ("alias", "{}", "x"), ("alias", "btag", "{}"),
     ("alias", "btag", "prod", "--force", "--reason", "{}"), ("which", "{}"), ("which", "sha256:{}"),
+    ("which", "net.pt", "--tree", "{}"), ("which", "{}", "--tree", "."), ("where", "{}"), ("where", "{}=1"),
+    ("where", "a={}"), ("where", "name='{}'"), ("lineage", "{}"), ("compare", "btag", "{}"), ("compare", "{}", "btag"),
+    ("attach", "btag", "{}"), ("attach", "{}", "net.pt"), ("unalias", "{}", "x"), ("unalias", "btag", "{}"),
+    ("unalias", "btag", "x", "--reason", "{}"), ("export", "{}"), ("export", "out", "--area", "{}"),
+    ("export", "out", "--where", "{}"), ("export", "out", "--zip", "{}"), ("export", "{}", "--layout", "oci"),
+    ("import", "{}"), ("pull", "{}"), ("pull", ".", "{}"), ("fsck", "--mend", "--from", "{}"), ("reverify", "{}"),
+    ("list", "--database", "{}"), ("gc", "--grace", "{}"), ("push", "btag", "net.pt", "--database", "{}"),
 ]  # fmt: skip
 
 
@@ -148,6 +155,9 @@ def test_hostile_words_in_every_field(run, files, tmp_path: Path, monkeypatch: p
     for field in FIELDS:
         error = run(*(part.replace("{}", word) for part in field)).exception
         assert error is None or isinstance(error, ModelhubError | SystemExit), (field, error)
+        if isinstance(error, ModelhubError):
+            assert str(error).replace("\n", "").isprintable(), (field, error)
+            assert len(str(error)) < 1000, (field, error)
         if isinstance(error, ModelhubError):
             assert len(str(error)) < 700
             assert str(error).replace("\n", "").isprintable()
@@ -215,3 +225,60 @@ def test_through_the_main_command(modelhub, files) -> None:
     assert done.stdout == ""
     assert "there is no btag@2" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_asking_and_comparing(run, files, report, tmp_path: Path) -> None:
+    source, exported = files(net_pt="weights", net_json="{}")
+    told = report(source, exported)
+    ok(run("push", "btag", source, exported, "--report", told, "--meta", "auc=0.93", "--meta", "epoch=2026"))
+    (other,) = files("second", net_pt="other")
+    ok(run("push", "btag", other, "--meta", "auc=0.95"))
+    assert "btag@1 " in ok(run("where", "epoch=2026 and auc>0.9"))
+    assert [v["ref"] for v in json.loads(ok(run("where", "auc>0.9", "--limit", 1, "--json")))] == ["btag@1"]
+    assert run("where", "auc>1").stderr == "none\n"
+    refused = run("where", "auc >")
+    assert "For example" in str(refused.exception)
+    shown = ok(run("compare", "btag@1", "btag@2"))
+    assert "metadata auc" in shown
+    assert "0.95" in shown
+    told = json.loads(ok(run("compare", "btag@1", "btag@2", "--json")))
+    assert told["same"] is False
+    assert told["metadata"] == [
+        {"what": "auc", "a": 0.93, "b": 0.95, "same": False}, {"what": "epoch", "a": 2026, "b": None, "same": False},
+    ]  # fmt: skip
+    assert json.loads(ok(run("compare", "btag@1", "btag@1", "--json")))["same"] is True
+    assert "export:json" in ok(run("lineage", "btag@1"))
+    assert json.loads(ok(run("lineage", "btag@1", "--json")))["steps"][0]["verdict"] == "equivalent"
+
+
+def test_housekeeping(run, files, report, tmp_path: Path) -> None:
+    source, exported = files(net_pt="weights", net_json="{}")
+    ok(run("push", "btag", source, exported))
+    assert "unchecked" in ok(run("list"))
+    assert "equivalent" in run("attach", "btag@1", report(source, exported)).stderr
+    ok(run("alias", "btag@1", "dev"))
+    assert "is no more" in run("unalias", "btag", "dev").stderr
+    assert "as it should be" in run("fsck").stderr
+    (tmp_path / "registry/incoming/modelhub-1-0").write_text("x")
+    assert "left over" in run("fsck").stdout
+    assert json.loads(ok(run("gc", "--dry-run", "--json"))) == {
+        "unfinished": ["incoming/modelhub-1-0"], "orphans": [], "removed": False,
+    }  # fmt: skip
+    assert "1 removed" in run("gc").stderr
+    assert ok(run("fsck", "--mend")) == ""
+    assert "files" in run("export", tmp_path / "tree").stderr
+    assert "btag@1  export:json  equivalent" in ok(run("which", exported, "--tree", tmp_path / "tree"))
+    assert isinstance(run("which", tmp_path / "tree/index.json", "--tree", tmp_path / "tree").exception, RegistryError)
+    other = ("--registry", tmp_path / "other")
+    assert "btag@1 is btag@1" in run(*other, "import", tmp_path / "tree").stderr
+    assert "as before" in run(*other, "pull", tmp_path / "registry").stderr
+    ok(run("export", tmp_path / "oci", "--layout", "oci"))
+    assert json.loads(ok(run(*other, "import", tmp_path / "oci", "--json")))[0]["new"] is False
+
+
+@pytest.mark.parametrize("name", sorted(command.commands))
+def test_every_command_has_help_with_examples_and_json(run, name: str) -> None:
+    text = ok(run(name, "--help"))
+    assert "Example" in text
+    assert f"modelhub registry {name}" in text or name == "which"
+    assert "--json" in text

@@ -1,0 +1,98 @@
+"""Checks run again, with the engines that are there; and versions side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from onnx import TensorProto, helper, numpy_helper, save
+
+import modelhub
+from modelhub_registry import Registry
+from modelhub_registry.evidence import evidence
+
+
+def network(path: Path, weight: float = 2.0) -> Path:
+    """y = 2 x + 1 as ONNX, with names."""
+    import numpy as np
+
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w", "b"], ["y"])],
+        "line",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1])],
+        [numpy_helper.from_array(np.array([[weight]], "f4"), "w"), numpy_helper.from_array(np.array([1.0], "f4"), "b")],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture
+def checked(registry: Registry, tmp_path: Path) -> Registry:
+    """line@1: an ONNX source, the lwtnn JSON made from it, and the report of a real check."""
+    source, target = network(tmp_path / "net.onnx"), tmp_path / "net.json"
+    report = modelhub.convert(source, target)
+    (tmp_path / "report.json").write_text(report.dumps())
+    registry.push("line", [("source", source), ("export:json", target)], [tmp_path / "report.json"])
+    return registry
+
+
+def test_the_same_engines_say_the_same(checked: Registry) -> None:
+    (again,) = checked.reverify()
+    assert (again.ref, again.target, again.then, again.attached) == ("line@1", "export:json", again.now, False)
+    assert again.now in ("identical", "equivalent")
+    assert again.changes == ()
+    assert checked.version("line").attached == ()
+
+
+def test_what_changed_is_told_and_can_be_attached(checked: Registry, tmp_path: Path) -> None:
+    """As if the first check had been made with another engine, and had found a difference."""
+    from modelhub.equivalence.digest import digest
+
+    stored = json.loads((tmp_path / "report.json").read_text())
+    stored["verdict"] = "different"
+    stored["software"] = {**stored["software"], "onnxruntime": "1.0.0"}
+    stored["legs"][0]["verdict"] = "different"
+    stored["digest"] = digest(stored)
+    (tmp_path / "old.json").write_text(json.dumps(stored))
+    assert evidence((tmp_path / "old.json").read_bytes(), "old").verdict == "different"
+    checked.attach("line@1", [tmp_path / "old.json"])
+    assert checked.version("line").verdict == "different"
+    (again,) = checked.reverify("name=line", attach=True)
+    assert (again.then, again.now) in (("different", "equivalent"), ("different", "identical"))
+    assert any(change.startswith("onnxruntime 1.0.0 -> ") for change in again.changes)
+    assert any("different" in change and " -> " in change for change in again.changes)
+    assert checked.version("line").verdict in ("equivalent", "identical")
+    checked.alias("line@1", "prod")
+    assert checked.verify() == []
+    assert list(checked.reverify("name=other")) == []
+
+
+def test_a_check_that_cannot_run_is_inconclusive(registry: Registry, files, report) -> None:
+    source, target = files(net_pt="no torch file", net_json="{}")
+    registry.push("x", [source, target], [report(source, target)])
+    (again,) = registry.reverify()
+    assert (again.then, again.now) == ("equivalent", "inconclusive")
+    assert "cannot be run" in again.changes[0]
+
+
+def test_versions_side_by_side(checked: Registry, tmp_path: Path) -> None:
+    target = tmp_path / "net.json"
+    other = network(tmp_path / "net.onnx", 3.0)
+    record = {
+        "version": 1,
+        "inputs": [{"name": "jet", "features": [{"name": "pt"}]}],
+        "outputs": [{"name": "y", "labels": ["a"]}],
+    }
+    checked.push(
+        "line", [("source", other), ("export:json", target)], metadata={"auc": 1, "deep": {"x": True}}, interface=record
+    )
+    found = checked.compare("line@1", "line@2")
+    assert not found.same
+    assert {line.what: line.same for line in found.files} == {"source": False, "export:json": True}
+    assert [(line.what, line.b) for line in found.reports] == [("export:json", None)]
+    assert {(line.what, line.a, line.b) for line in found.metadata} == {("auc", None, 1), ("deep.x", None, True)}
+    assert any("pt" in line.what for line in found.interface)
+    assert checked.compare("line@1", "line").b == checked.version("line@2")
+    assert checked.compare("line@2", "line@2").same
