@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 import modelhub
 
-FIXTURES = Path(__file__).parent.parent / "fixtures"
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 
 
 def write_models(folder: Path) -> None:

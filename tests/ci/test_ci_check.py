@@ -8,20 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ci_models import config, write_models
+from ci_models import config
 
 from modelhub.equivalence.suite import exit_code
 from modelhub.reports.view import Outcome
 
 WAIVER = "waivers:\n  - {{pair: {}, finding: {}, reason: agreed, owner: ada, expires: {}}}"
 FUTURE, PAST = "2999-12-31", "2001-01-01"
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    write_models(folder)
-    return folder
 
 
 @pytest.fixture
