@@ -35,22 +35,25 @@ print(json.dumps(done))
 """
 
 
-def test_eight_first_publishers(tmp_path: Path) -> None:
-    """80 publishes into a registry that nobody made before: all acknowledged, all stored, all numbers distinct."""
+@pytest.mark.parametrize("each", [10, pytest.param(50, marks=pytest.mark.heavy)])
+def test_eight_first_publishers(tmp_path: Path, each: int) -> None:
+    """Into a registry that nobody made before: all acknowledged, all stored, all numbers distinct."""
     root, go = tmp_path / "registry", tmp_path / "go"
-    command = [sys.executable, "-c", PUBLISHER, str(root)]
+    command, pipe = [sys.executable, "-c", PUBLISHER, str(root)], subprocess.PIPE
     started = [
-        subprocess.Popen([*command, str(i), "10", str(go)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [*command, str(i), str(each), str(go)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for i in range(8)
     ]
     time.sleep(1.5)  # all stand at the line
     go.touch()
-    ended = [process.communicate(timeout=120) for process in started]
+    ended = [process.communicate(timeout=300) for process in started]
     assert [error for _, error in ended] == [""] * 8
     acknowledged = [number for out, _ in ended for number in json.loads(out)]
-    assert sorted(acknowledged) == list(range(1, 81))
+    assert sorted(acknowledged) == list(range(1, 8 * each + 1))
     with Registry(root) as registry:
-        assert [s.number for s in registry.list("btag")] == list(range(1, 81))
+        assert [s.number for s in registry.list("btag")] == list(range(1, 8 * each + 1))
         for ident, (out, _) in enumerate(ended):
             for number in json.loads(out):
                 assert registry.version(f"btag@{number}").manifest.metadata == {"by": str(ident)}
@@ -114,7 +117,7 @@ def die_at(count: int) -> None:
 
 
 def check_after_crash(registry: Registry, before: list[str]) -> None:
-    """Nothing acknowledged is lost, nothing is torn, and the next publish works and gets a number of its own."""
+    """Nothing acknowledged is lost, nothing is torn, the next publish gets a number of its own, gc leaves all sound."""
     with registry:
         there = [s.ref for s in registry.list()]
         assert there[: len(before)] == before
@@ -129,6 +132,9 @@ def check_after_crash(registry: Registry, before: list[str]) -> None:
         there = [s.ref for s in registry.list()]
         assert there == [f"btag@{n}" for n in range(1, number + 1)]
         assert registry.verify() == []
+        registry.gc()
+        assert registry.fsck() == []
+        assert [s.ref for s in registry.list()] == there
 
 
 def test_death_at_every_sync_and_rename(tmp_path: Path, files) -> None:
@@ -152,6 +158,39 @@ def test_death_at_every_sync_and_rename(tmp_path: Path, files) -> None:
                 break
             assert status == 9
         assert count > 5  # it did die somewhere
+
+
+def test_death_at_every_sync_and_rename_of_other_writes(tmp_path: Path, files, report) -> None:
+    """Moving an alias, removing it, attaching a report, gc, reindex: before or after, never between."""
+    source, exported = files(net_pt="weights", net_json="{}")
+    told = report(source, exported)
+    writes: dict[str, Callable[[Registry], object]] = {
+        "alias": lambda r: r.alias("btag@1", "best"),
+        "unalias": lambda r: r.unalias("btag", "first"),
+        "attach": lambda r: r.attach("btag@1", [told]),
+        "gc": lambda r: r.gc(),
+        "reindex": lambda r: r.reindex(),
+        "fsck": lambda r: r.fsck(mend=True),
+    }
+    for name, write in writes.items():
+        for count in range(1, 100):
+            root = tmp_path / f"{name}-{count}"
+            with Registry(root) as registry:
+                registry.push("btag", [source, exported])
+                registry.alias("btag@1", "first")
+
+            def work(root: Path = root, count: int = count, write: Callable[[Registry], object] = write) -> None:
+                die_at(count)
+                write(Registry(root))
+
+            status = in_child(work)
+            check_after_crash(Registry(root), ["btag@1"])
+            with Registry(root) as registry:
+                assert registry.aliases("btag") in ({"first": 1}, {"first": 1, "best": 1}, {})
+                assert registry.version("btag@1").verdict in ("unchecked", "equivalent")
+            if status == 0:
+                break
+            assert status == 9
 
 
 def test_death_between_log_and_index(registry: Registry, files, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,12 +238,13 @@ while True:
 """
 
 
-def test_kill_in_mid_publish(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [6, pytest.param(200, marks=pytest.mark.heavy)])
+def test_kill_in_mid_publish(tmp_path: Path, kills: int) -> None:
     root = tmp_path / "registry"
     seed = random.randrange(2**32)
     chance = random.Random(seed)
     acknowledged: list[int] = []
-    for _ in range(6):
+    for _ in range(kills):
         process = subprocess.Popen([sys.executable, "-c", KILLED, str(root)], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         process.stdout.readline()
@@ -219,3 +259,6 @@ def test_kill_in_mid_publish(tmp_path: Path) -> None:
         assert registry.reindex() == []
         assert registry.verify() == [], seed
         assert {s.number for s in registry.list()} >= numbers
+        registry.gc()
+        assert registry.fsck() == [], seed
+        assert set(acknowledged) <= {s.number for s in registry.list()}, seed
