@@ -105,12 +105,13 @@ class Bench:
         nothing: tuple[ProbeResult | None, ...] = (None,) * len(self.pairs)
         if not any(side.engines for side in self.sides):
             return lambda: Outcome(nothing)
-        empty = probe.length == 0  # not every engine has a meaning for an empty sequence
+        empty = probe.length == 0
+        optional = empty or not probe.judged  # not every engine has a meaning for an empty sequence, or takes NaN
         try:
-            answers = {side.party.role: side.answer(probe, lenient=empty) for side in self.sides}
+            answers = {side.party.role: side.answer(probe, lenient=optional) for side in self.sides}
         except Inconclusive as error:
-            skipped = f"{probe.name} at length 0: {error}" if empty else ""
-            refused = Outcome(nothing, refusal="" if empty else str(error), skipped=skipped)
+            skipped = f"{probe.name}{' at length 0' if empty else ''}: {error}" if optional else ""
+            refused = Outcome(nothing, refusal="" if optional else str(error), skipped=skipped)
             return lambda: refused
         chosen = [
             (answers[pair.a.party.role].get(pair.high), answers[pair.b.party.role].get(pair.low)) for pair in self.pairs
