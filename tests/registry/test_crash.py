@@ -39,7 +39,7 @@ print(json.dumps(done))
 def test_eight_first_publishers(tmp_path: Path, each: int) -> None:
     """Into a registry that nobody made before: all acknowledged, all stored, all numbers distinct."""
     root, go = tmp_path / "registry", tmp_path / "go"
-    command, pipe = [sys.executable, "-c", PUBLISHER, str(root)], subprocess.PIPE
+    command = [sys.executable, "-c", PUBLISHER, str(root)]
     started = [
         subprocess.Popen(
             [*command, str(i), str(each), str(go)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
