@@ -38,7 +38,7 @@ def spread(job: Job, blocks: int, scheduler: str, progress: Progress) -> Iterato
         raise UsageError('--scheduler needs Dask: pip install "modelhub-hep[dask]"') from None
     with ExitStack() as stack:
         client = _client(scheduler, stack)
-        workers = max(len(client.scheduler_info(n_workers=-1)["workers"]), 1)
+        workers = max(len(client.nthreads()), 1)
         size = min(max(-(-blocks // (SHARES * workers)), 1), MOST)
         starts = range(0, blocks, size)
         futures = [client.submit(run, job, at, min(at + size, blocks), pure=False) for at in starts]

@@ -68,17 +68,19 @@ class Job:
 class Part:
     """What some of the blocks showed.
 
+    data:     the file: its name and size.
     content:  SHA-256 of the inputs of every block, as the engines get them.
     left_out: events that were cut or not used, by reason.
     """
 
     report: Report
+    data: str
     content: dict[int, bytes] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
 
     def merge(self, other: Part) -> None:
         """Take in what other blocks showed. Raises `Inconclusive` if other files or engines were at work there."""
-        for mine, theirs in zip(_identity(self.report), _identity(other.report), strict=True):
+        for mine, theirs in zip(self._identity, other._identity, strict=True):
             if mine != theirs:
                 raise Inconclusive(f"a worker runs {theirs}, others {mine}")
         for leg, more in zip(self.report.legs, other.report.legs, strict=True):
@@ -90,6 +92,15 @@ class Part:
         self.content.update(other.content)
         for reason, count in other.left_out.items():
             self.left_out[reason] = self.left_out.get(reason, 0) + count
+
+    @property
+    def _identity(self) -> list[str]:
+        """What must be the same wherever the work is done: the files, and the engines."""
+        parties = [
+            f"{p.role} {p.file if p.role == 'graph' else p.sha256[:12]} on {', '.join(p.engines) or 'no engine'}"
+            for p in self.report.parties
+        ]
+        return [self.data, *parties, *(f"{name} {version}" for name, version in sorted(self.report.software.items()))]
 
 
 def stream(report: Report, job: Job, *, scheduler: str = "", progress: Progress = iter) -> None:
@@ -103,18 +114,18 @@ def stream(report: Report, job: Job, *, scheduler: str = "", progress: Progress 
 
     """
     with _ready(job) as (stand, events):
-        whole = Part(stand.report(job.seed, events.interface))
+        whole = Part(stand.report(job.seed, events.interface), _named(job.data.path))
         for batch in next(iter(events.read(0, 1))):  # the same for all who share the work
             whole.report.reach.add(stand.learn(_probe(batch)))
         events.left_out.clear()
         if scheduler:
             from modelhub.equivalence.cluster import spread
 
-            for part in spread(replace(job, learned=stand.learned), events.blocks, scheduler, progress):
+            for part in spread(_abroad(job, stand.learned), events.blocks, scheduler, progress):
                 whole.merge(part)
         else:
             whole.merge(_run(job, stand, events, range(events.blocks), progress))
-    Part(report).merge(whole)
+    Part(report, whole.data).merge(whole)
     content = hashlib.sha256(b"".join(whole.content[index] for index in range(events.blocks)))
     report.data = {
         "file": job.data.path.name,
@@ -149,7 +160,7 @@ def _ready(job: Job) -> Iterator[tuple[Bench, Events]]:
 
 def _run(job: Job, stand: Bench, events: Events, blocks: range, progress: Progress = iter) -> Part:
     """Reading, the engines and comparing go on side by side, each in a thread of its own."""
-    part = Part(stand.report(job.seed, events.interface), left_out=events.left_out)
+    part = Part(stand.report(job.seed, events.interface), _named(job.data.path), left_out=events.left_out)
     coming = ahead(_hashed(events, blocks))
     with ThreadPoolExecutor(1) as clerk:
         waiting: deque[Future[None]] = deque()
@@ -196,10 +207,20 @@ def _take(report: Report, batch: Batch, compare: Callable[[], Outcome]) -> None:
     report.take(outcome)
 
 
-def _identity(report: Report) -> list[str]:
-    """What must be the same on every worker: the files and the engines."""
-    parties = [
-        f"{p.role} {p.file if p.role == 'graph' else p.sha256[:12]} on {', '.join(p.engines) or p.missing or 'nothing'}"
-        for p in report.parties
-    ]
-    return [*parties, *(f"{name} {version}" for name, version in sorted(report.software.items()))]
+def _named(path: Path) -> str:
+    return f"{path.name} of {path.stat().st_size} bytes"
+
+
+def _abroad(job: Job, learned: Mapping[Shape, Usual]) -> Job:
+    """The job for workers that stand in another folder, with what was learned here."""
+    source, source_format, options = job.source
+    target, target_format, name = job.target
+    if options.weights is not None:
+        options = replace(options, weights=options.weights.absolute())
+    return replace(
+        job,
+        source=(source.absolute(), source_format, options),
+        target=(target.absolute(), target_format, name),
+        data=replace(job.data, path=job.data.path.absolute()),
+        learned=learned,
+    )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import awkward as ak
@@ -19,7 +21,7 @@ import uproot
 import modelhub
 from modelhub.data import DataSpec
 from modelhub.equivalence import stream as room
-from modelhub.equivalence.report import schema
+from modelhub.equivalence.report import Report, schema
 from modelhub.errors import Inconclusive, UsageError
 from modelhub.graph.builder import Builder
 from modelhub.graph.interface import Feature, Input, Interface, Output
@@ -107,6 +109,16 @@ def job(folder: Path, target: str = "net.json", data: str = "events.h5", **spec)
     )
 
 
+@cache
+def _checked(target: Path) -> Report:
+    return modelhub.check(target.with_name("net.onnx"), target)
+
+
+def checked(target: Path) -> Report:
+    """The report of the seeded probes, as it was before any real event."""
+    return copy.deepcopy(_checked(target))
+
+
 def results(report) -> list[tuple]:
     return [
         (leg.between, leg.precision, result) for leg in report.legs for result in leg.results if result.kind == "data"
@@ -147,7 +159,7 @@ def test_content_changes_with_any_number(folder: Path, tmp_path: Path) -> None:
     found = set()
     for path in (folder, tmp_path):
         part = replace(job(folder), data=DataSpec(path / "events.h5", block=BLOCK))
-        report = modelhub.check(folder / "net.onnx", folder / "net.onnx")
+        report = checked(folder / "net.onnx")
         room.stream(report, replace(part, target=(folder / "net.onnx", "onnx", "net.onnx")))
         found.add(report.data["content"])
     assert len(found) == 2
@@ -164,8 +176,8 @@ def test_a_rare_event_is_found_by_its_place_in_the_file(folder: Path) -> None:
 
 
 def test_parts_merge_in_any_order_to_what_one_process_finds(folder: Path) -> None:
-    alone = modelhub.check(folder / "net.onnx", folder / "late.onnx")
-    shared = modelhub.check(folder / "net.onnx", folder / "late.onnx")
+    alone = checked(folder / "late.onnx")
+    shared = checked(folder / "late.onnx")
     room.stream(alone, job(folder, "late.onnx"))
     with room._ready(job(folder, "late.onnx")) as (stand, events):
         for batch in next(events.read(0, 1)):
@@ -173,7 +185,7 @@ def test_parts_merge_in_any_order_to_what_one_process_finds(folder: Path) -> Non
         learned = dict(stand.learned)
     told = replace(job(folder, "late.onnx"), learned=learned)
     pieces = [room.run(told, first, min(first + 2, 6)) for first in (4, 0, 2)]
-    whole = room.Part(shared)
+    whole = room.Part(shared, pieces[0].data)
     for piece in pieces:
         whole.merge(piece)
     assert sorted(whole.content) == [0, 1, 2, 3, 4, 5]
@@ -203,9 +215,30 @@ def test_two_dask_workers_give_the_same_digest(folder: Path, modelhub) -> None:
     assert digests[0] == digests[1]
 
 
+def test_a_cluster_that_is_there_already(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers elsewhere are told paths that do not depend on the folder the user stands in."""
+    from distributed import LocalCluster
+
+    alone = modelhub.check(folder / "net.onnx", folder / "late.onnx", data=DataSpec(folder / "events.h5", block=BLOCK))
+    monkeypatch.chdir(folder)
+    here = room.Job(
+        (Path("net.onnx"), "onnx", ReadOptions()),
+        (Path("late.onnx"), "onnx", "late.onnx"),
+        None,
+        DataSpec(Path("events.h5"), block=BLOCK),
+        seed=1,
+    )
+    report = checked(folder / "late.onnx")
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        room.stream(report, here, scheduler=cluster.scheduler_address)
+    assert report.to_json()["digest"] == alone.to_json()["digest"]
+    sent = room._abroad(here, {})
+    assert all(path.is_absolute() for path in (sent.source[0], sent.target[0], sent.data.path))
+
+
 def test_a_cluster_that_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelhub.equivalence.cluster.PATIENCE", "1s")
-    report = modelhub.check(folder / "net.onnx", folder / "net.onnx")
+    report = checked(folder / "net.onnx")
     for scheduler, told in (
         ("tcp://127.0.0.1:9", "no Dask scheduler answers at tcp://127.0.0.1:9"),
         ("local:many", "takes a number of processes, not 'many'"),
@@ -219,14 +252,16 @@ def test_a_cluster_that_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPat
 def test_workers_with_other_files_or_engines_are_not_merged(folder: Path) -> None:
     part, other = room.run(job(folder), 0, 1), room.run(job(folder), 1, 2)
     other.report.software["numpy"] = "1.0"
-    with pytest.raises(Inconclusive, match="a worker runs numpy 1.0, others numpy"):
+    with pytest.raises(Inconclusive, match=r"a worker runs numpy 1\.0, others numpy"):
         part.merge(other)
     with pytest.raises(Inconclusive, match="a worker runs target"):
         room.run(job(folder, "net.onnx"), 0, 1).merge(room.run(job(folder, "late.onnx"), 1, 2))
+    with pytest.raises(Inconclusive, match=r"a worker runs events\.root of"):
+        room.run(job(folder), 0, 1).merge(room.run(job(folder, data="events.root"), 1, 2))
 
 
 def test_events_of_a_limit_are_the_first(folder: Path) -> None:
-    report = modelhub.check(folder / "net.onnx", folder / "net.onnx")
+    report = checked(folder / "net.onnx")
     room.stream(report, job(folder, "net.onnx", events=700))
     assert report.data["events"] == 700
     assert all(sum(r.events for r in leg.results if r.kind == "data") == 700 for leg in report.legs)
@@ -240,7 +275,7 @@ def test_a_bar_counts_the_blocks(folder: Path) -> None:
             seen.append(step)
             yield step
 
-    report = modelhub.check(folder / "net.onnx", folder / "net.onnx")
+    report = checked(folder / "net.onnx")
     room.stream(report, job(folder, "net.onnx"), progress=progress)
     assert seen == [0, 1, 2, 3, 4, 5]
 
