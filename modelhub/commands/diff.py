@@ -19,6 +19,8 @@ __all__ = ["diff"]
 @reading
 @click.option("--to", "target_format", metavar="FORMAT", help="Format of TARGET; recognised if left out.")
 @click.option("--seed", type=int, help="Seed of the probes.")
+@click.option("--data", metavar="FILE[:TABLE,...]", help="Real events, HDF5, ROOT, Parquet or npz: the first 2000.")
+@click.option("--map", "columns", multiple=True, metavar="VARIABLE=COLUMN", help="Where names differ; repeatable.")
 @click.option("--repro", type=PATH, metavar="DIR", help="Write a folder that shows the difference without modelhub.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 def diff(
@@ -27,6 +29,8 @@ def diff(
     reading: Reading,
     target_format: str | None,
     seed: int | None,
+    data: str | None,
+    columns: tuple[str, ...],
     repro: Path | None,
     as_json: bool,
 ) -> None:
@@ -34,10 +38,11 @@ def diff(
 
     \b
     modelhub diff net.pt2 net.json
-    modelhub diff model.keras net.json --interface variables.json --repro repro
+    modelhub diff model.keras net.json --interface variables.json --data jets.h5:jets --repro repro
 
     Exit codes: 0 no difference, 1 different, 6 inconclusive.
     """
+    from modelhub.data import DataSpec
     from modelhub.equivalence.check import SEED
     from modelhub.equivalence.diff import diff as run
     from modelhub.equivalence.diff_render import show, to_json
@@ -52,6 +57,7 @@ def diff(
         interface=reading.interface,
         options=reading.options,
         seed=SEED if seed is None else seed,
+        data=None if data is None else DataSpec.parse(data, columns),
         progress=progress,
     )
     if as_json:

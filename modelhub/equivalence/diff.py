@@ -8,7 +8,6 @@ given the smallest input, so that it is seen which of them the graphs speak for.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -22,26 +21,26 @@ from numpy.typing import NDArray
 from modelhub.equivalence.bisect import Match, first_divergence, matches, region, same
 from modelhub.equivalence.causes import causes, layer
 from modelhub.equivalence.check import SEED, Readings, check, knows_masks, readings
-from modelhub.equivalence.minimise import Event, Minimal, median_event, minimise
+from modelhub.equivalence.minimise import Minimal
 from modelhub.equivalence.pairing import Pairing, pairing
-from modelhub.equivalence.parties import load_side
 from modelhub.equivalence.probes import Probe, Progress, probes
+from modelhub.equivalence.smallest import Sides, engines_say, smallest
 from modelhub.equivalence.trace import Trace, Traced, traced
 from modelhub.equivalence.where import parameter_differences, record_differences, written_anew
-from modelhub.errors import Inconclusive, Notice
+from modelhub.errors import Inconclusive
 from modelhub.graph.interface import Interface
 from modelhub.protocols import ReadOptions
 
 if TYPE_CHECKING:
+    from modelhub.data import DataSpec
     from modelhub.equivalence.report import Report
-    from modelhub.protocols import Arrays
 
 __all__ = ["Diff", "Place", "diff"]
 
 NOTHING = Match(0.0)
 
-JUMP = 100.0
-"""How many times the tolerance the difference is just beyond an edge, where a decision turns there."""
+EVENTS = 2000
+"""How many real events are taken."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,10 @@ def diff(
     interface: str | Path | Interface | None = None,
     options: ReadOptions = ReadOptions(),
     seed: int = SEED,
+    data: DataSpec | None = None,
     progress: Progress = iter,
 ) -> Diff:
-    """Find where `target` parts from `source`; arguments as of `check`.
+    """Find where `target` parts from `source`; arguments as of `check`. Of `data` the first `EVENTS` are taken.
 
     Where the graphs agree, or cannot be laid open, what there is to say is the report of a whole check.
     """
@@ -114,7 +114,7 @@ def diff(
     for _, model in pair.models:
         try:
             with ExitStack() as stack:
-                found.append(_Comparison(pair, model, seed, stack).run(progress))
+                found.append(_Comparison(pair, model, seed, stack).run(data, progress))
         except Inconclusive as error:
             found.append(Diff(pair.source[0].name, pair.target[0].name, "", 0, missing=(str(error),)))
         if not found[-1].failing:
@@ -126,6 +126,7 @@ def diff(
                 interface=interface,
                 options=options,
                 seed=seed,
+                data=data,
                 progress=progress,
             )
             return replace(found[-1], report=report)
@@ -146,10 +147,11 @@ class _Comparison:
         self._precision = "float64" if double else "float32"
         self._ran, self._refusal = 0, ""
 
-    def run(self, progress: Progress) -> Diff:
+    def run(self, data: DataSpec | None, progress: Progress) -> Diff:
         """Everything about this pair."""
         model, (path, format_) = self._ours.model, self._pair.target
         every = [p for p in probes(model, self._seed, masks=knows_masks(format_)) if p.judged]
+        every += [] if data is None else _real(data, model)
         result = Diff(
             self._pair.source[0].name,
             path.name,
@@ -175,8 +177,12 @@ class _Comparison:
             place, why = self._place(probe, every, [o for p, o, _ in failing if p is probe])
             result = replace(result, place=place, causes=tuple(why))
             result = replace(result, parameters=parameter_differences(model, path, format_).lines)
-        plainest = min((p for p, _, _ in failing), key=lambda p: (p.name != "normal", p.length or 0))
-        return self._smallest(result, plainest, every)
+        plainest = min((p for p, _, _ in failing), key=lambda p: (p.name != "data", p.name != "normal", p.length or 0))
+        sides = Sides(self._ours, self._theirs, self._map, self._precision)
+        minimal, arrays = smallest(sides, plainest, every)
+        answers, missing = engines_say(sides, self._pair.source, self._pair.target, arrays)
+        models = ((model, arrays), (self._theirs.model, self._map.there(arrays)))
+        return replace(result, minimal=minimal, answers=tuple(answers), missing=tuple(missing), models=models)
 
     def _failing(self, probe: Probe, way: Pairing) -> tuple[Probe, str, Match] | None:
         """The output that differs most on a probe, None where none does or an engine has no answer to it."""
@@ -282,101 +288,14 @@ class _Comparison:
         nodes = region(self._ours, [end], known)
         return next((n for n in nodes if n.op_type == node.op_type), nodes[0] if nodes else None)
 
-    def _smallest(self, result: Diff, probe: Probe, every: Sequence[Probe]) -> Diff:
-        """Add the smallest input, and what the engines say to it."""
-        inside = self._ours.inside(probe, self._precision)
-        other = self._map.back(self._theirs(self._map.there(probe.arrays)))
-        rows = np.array([self._row(inside, other, i) for i in range(probe.events)])
-        event = {name: x[int(np.argmax(rows))] for name, x in probe.arrays.items()}
-        calm = next((p for p in every if p.length == probe.length and p.name == "normal"), probe)
-        neutral = [median_event(calm.arrays), {name: np.zeros_like(x) for name, x in event.items()}]
-        neutral += [{name: x[int(i)] for name, x in probe.arrays.items()} for i in np.flatnonzero(rows <= 1)[:16]]
-        batch = self._batch(probe)
 
-        def fails(events: list[Event]) -> NDArray[np.bool_]:
-            ratios: list[float] = []
-            for first in range(0, len(events), batch):
-                some = events[first : first + batch]
-                some += [some[-1]] * (batch - len(some))
-                ratios += self._ratios(probe, some)[: len(events) - first]
-            return np.array(ratios) > 1
+def _real(data: DataSpec, model: ir.Model) -> list[Probe]:
+    """The first real events."""
+    from modelhub.data import open_events
 
-        minimal = minimise(event, neutral, fails)
-        if minimal.passes is None:  # it shows on any event: then on the plainest of all
-            minimal = replace(minimal, fails=neutral[1])
-        elif minimal.edges:  # where the difference grows slowly, nothing turns
-            at = [_moved(minimal.fails, place, value) for place, value, _ in minimal.edges]
-            sizes = self._ratios(probe, (at * batch)[:batch])
-            kept = [edge for edge, size in zip(minimal.edges, sizes, strict=False) if size > JUMP]
-            minimal = replace(minimal, edges=tuple(kept))
-        arrays = {name: np.stack([x] * batch) for name, x in minimal.fails.items()}
-        answers, missing = self._answers(arrays)
-        there = self._map.there(arrays)
-        models = ((self._ours.model, arrays), (self._theirs.model, there))
-        return replace(result, minimal=minimal, answers=tuple(answers), missing=tuple(missing), models=models)
-
-    def _batch(self, probe: Probe) -> int:
-        """Events at a time: what is burnt into the graphs, else 64."""
-        sizes = [
-            v.shape[0] for trace in (self._ours, self._theirs) for v in trace.model.graph.inputs if v.shape is not None
-        ]
-        return next((size for size in sizes if isinstance(size, int)), min(64, probe.events))
-
-    def _row(self, inside: Traced, other: Arrays, event: int) -> float:
-        """How far one event's outputs are apart, against their tolerance."""
-        ratios = [0.0]
-        for name, y in other.items():
-            x = inside.values[name]
-            if inside.undecidable[event]:
-                continue
-            ratios.append(
-                np.inf if x.shape != y.shape else same(x[event], y[event], inside.tolerances[name][event]).ratio
-            )
-        return max(ratios)
-
-    def _ratios(self, probe: Probe, events: list[Event]) -> list[float]:
-        arrays = {name: np.stack([event[name] for event in events]) for name in probe.arrays}
-        batch = replace(probe, arrays=arrays, numbers=None)
-        try:
-            inside = self._ours.inside(batch, self._precision)
-            other = self._map.back(self._theirs(self._map.there(arrays)))
-        except Inconclusive:
-            return [0.0] * len(events)
-        return [self._row(inside, other, i) for i in range(len(events))]
-
-    def _answers(self, arrays: Arrays) -> tuple[list[tuple[str, str, list[Any]]], list[str]]:
-        """What every engine of both files, and both graphs, answer to one event."""
-        said: list[tuple[str, str, Arrays]] = []
-        missing = []
-        path, format_, options = self._pair.source
-        record = self._ours.interface
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Notice)
-            source = load_side("source", path, format_, record, options)
-            target = load_side("target", self._pair.target[0], self._pair.target[1], record, ReadOptions())
-        for side in (source, target):
-            for engine in side.engines.values():
-                try:
-                    said.append((side.party.role, f"{engine.name} {engine.precision}", engine(arrays)))
-                except Inconclusive as error:
-                    missing.append(f"{side.party.role}: {error}")
-            if not side.engines:
-                missing.append(side.party.missing)
-            mine = side is source
-            graph = self._ours(arrays) if mine else self._map.back(self._theirs(self._map.there(arrays)))
-            said.append((side.party.role, "its graph, float64", graph))
-        return [
-            (f"{role}: {engine}", name, np.asarray(x[0]).astype(float).ravel()[:8].tolist())
-            for role, engine, answer in said
-            for name, x in answer.items()
-        ], missing
-
-
-def _moved(event: Event, place: tuple[str, tuple[int, ...]], value: float) -> Event:
-    """`event` with one number replaced."""
-    result = {name: x.copy() for name, x in event.items()}
-    result[place[0]][place[1]] = value
-    return result
+    spec = replace(data, events=min(data.events or EVENTS, EVENTS))
+    events = open_events(spec, model, Interface.of(model))
+    return [Probe("data", batch.length, batch.arrays) for block in events.read() for batch in block if batch.count]
 
 
 def _from(nodes: Sequence[ir.Node], node: ir.Node) -> Iterator[ir.Node]:

@@ -12,10 +12,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from modelhub.conversion import convert
+from modelhub.data import DataSpec
 from modelhub.equivalence.diff import Diff, diff
 from modelhub.equivalence.diff_render import to_json
 from modelhub.errors import UsageError
@@ -299,3 +301,23 @@ def test_json_on_stdout_and_exit_code_0_where_nothing_differs(pair, tmp_path):
     done = subprocess.run([*command, "--interface", str(record_file(tmp_path))], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["verdict"] == "equivalent"
+
+
+def test_real_events_show_the_difference_and_are_what_it_is_made_smaller_towards(pair, tmp_path):
+    random = np.random.default_rng(5)
+    jets = np.zeros(300, dtype=[(f.name, "f4") for f in JETS])
+    tracks = np.zeros((300, 6), dtype=[*((f.name, "f4") for f in TRACKS), ("valid", "?")])
+    for name in jets.dtype.names:
+        jets[name] = random.normal(size=300) + 40
+    for name in tracks.dtype.names[:-1]:
+        tracks[name] = random.normal(size=(300, 6))
+    tracks["valid"] = np.arange(6) < random.integers(1, 6, size=(300, 1))
+    with h5py.File(tmp_path / "jets.h5", "w") as file:
+        file["jets"], file["tracks"] = jets, tracks
+    content = json.loads(json.dumps(pair[1]))
+    transpose(content)
+    (tmp_path / "net.json").write_text(json.dumps(content))
+    found = diff(pair[0], tmp_path / "net.json", interface=RECORD, data=DataSpec.parse(f"{tmp_path}/jets.h5"))
+    assert any(name.startswith("data") for name in found.failing)
+    assert at(found) == ("square", "Gemm")
+    assert 35 < found.minimal.fails["jets"].mean() < 45 or found.minimal.passes is None

@@ -1,0 +1,148 @@
+"""One small event on which two graphs differ, and what every engine there is says to it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelhub.equivalence.bisect import same
+from modelhub.equivalence.minimise import Event, Minimal, Place, median_event, minimise
+from modelhub.equivalence.pairing import Pairing
+from modelhub.equivalence.parties import load_side
+from modelhub.equivalence.probes import Probe
+from modelhub.equivalence.trace import Trace, Traced
+from modelhub.errors import Inconclusive, Notice
+from modelhub.protocols import ReadOptions
+
+if TYPE_CHECKING:
+    from modelhub.protocols import Arrays
+
+__all__ = ["Sides", "engines_say", "smallest"]
+
+JUMP = 100.0
+"""How many times the tolerance the difference is just beyond an edge, where a decision turns there."""
+
+SHOWN = 8
+"""How many numbers of an answer are kept."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """Source and target as graphs, how their inputs and outputs belong together, and the rounding that is allowed."""
+
+    ours: Trace
+    theirs: Trace
+    way: Pairing
+    precision: str
+
+    def other(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
+        """What the target answers, as the source would."""
+        return self.way.back(self.theirs(self.way.there(arrays)))
+
+    def ratios(self, probe: Probe) -> NDArray[np.float64]:
+        """[events] how far the outputs are apart, against their tolerance; 0 where an engine has no answer."""
+        try:
+            inside, other = self.ours.inside(probe, self.precision), self.other(probe.arrays)
+        except Inconclusive:
+            return np.zeros(probe.events)
+        return np.array([_ratio(inside, other, event) for event in range(probe.events)])
+
+
+def _ratio(inside: Traced, other: Arrays, event: int) -> float:
+    if inside.undecidable[event]:
+        return 0.0
+    ratios = [0.0]
+    for name, y in other.items():
+        x, tolerance = inside.values[name], inside.tolerances[name]
+        ratios.append(same(x[event], y[event], tolerance[event]).ratio if x.shape == y.shape else np.inf)
+    return max(ratios)
+
+
+def smallest(sides: Sides, probe: Probe, every: Sequence[Probe]) -> tuple[Minimal, dict[str, NDArray[Any]]]:
+    """The worst event of `probe` made as small as it gets, towards the median of real events or of ordinary ones.
+
+    Returns it, and the arrays of a batch that holds nothing else.
+    """
+    apart = sides.ratios(probe)
+    event = {name: x[int(np.argmax(apart))] for name, x in probe.arrays.items()}
+    alike = {p.name: p for p in every if p.length == probe.length}
+    calm = alike.get("data", alike.get("normal", probe))
+    zeros = {name: np.zeros_like(x) for name, x in event.items()}
+    passing = np.flatnonzero(apart <= 1)[:16]
+    neutral = [median_event(calm.arrays), zeros, *({n: x[i] for n, x in probe.arrays.items()} for i in passing)]
+    size = _batch(sides, probe)
+
+    def ratios(events: list[Event]) -> NDArray[np.float64]:
+        found = [np.zeros(0)]
+        for first in range(0, len(events), size):
+            some = events[first : first + size]
+            found.append(sides.ratios(_filled(probe, some, size))[: len(some)])
+        return np.concatenate(found)
+
+    minimal = minimise(event, neutral, lambda events: ratios(events) > 1)
+    if minimal.passes is None:  # it shows on any event: then on the plainest of all
+        minimal = replace(minimal, fails=zeros)
+    elif minimal.edges:  # where the difference grows slowly, nothing turns
+        jumps = ratios([_moved(minimal.fails, place, bad) for place, bad, _ in minimal.edges])
+        kept = [edge for edge, jump in zip(minimal.edges, jumps, strict=True) if jump > JUMP]
+        minimal = replace(minimal, edges=tuple(kept))
+    return minimal, _filled(probe, [minimal.fails], size).arrays
+
+
+def _batch(sides: Sides, probe: Probe) -> int:
+    """Events at a time: what is burnt into the graphs, else 64."""
+    inputs = [value for trace in (sides.ours, sides.theirs) for value in trace.model.graph.inputs]
+    burnt_in = (value.shape[0] for value in inputs if value.shape is not None)
+    return next((size for size in burnt_in if isinstance(size, int)), min(64, probe.events))
+
+
+def _filled(probe: Probe, events: list[Event], size: int) -> Probe:
+    """A batch of `size` events, the last of them again and again at its end."""
+    some = [*events, *[events[-1]] * (size - len(events))]
+    return replace(
+        probe, arrays={name: np.stack([event[name] for event in some]) for name in probe.arrays}, numbers=None
+    )
+
+
+def _moved(event: Event, place: Place, value: float) -> Event:
+    """`event` with one number replaced."""
+    result = {name: x.copy() for name, x in event.items()}
+    result[place[0]][place[1]] = value
+    return result
+
+
+def engines_say(
+    sides: Sides, source: tuple[Path, str, ReadOptions], target: tuple[Path, str], arrays: Arrays
+) -> tuple[list[tuple[str, str, list[float]]], list[str]]:
+    """What every engine of both files, and both graphs, answer to the first event: (engine, output, numbers).
+
+    And why an engine did not answer.
+    """
+    said: list[tuple[str, Arrays]] = []
+    missing = []
+    record = sides.ours.interface
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)
+        parties = [
+            (load_side("source", *source[:2], record, source[2]), sides.ours),
+            (load_side("target", *target, record, ReadOptions()), sides.other),
+        ]
+    for side, graph in parties:
+        for engine in side.engines.values():
+            try:
+                said.append((f"{side.party.role}: {engine.name} {engine.precision}", engine(arrays)))
+            except Inconclusive as error:
+                missing.append(f"{side.party.role}: {error}")
+        missing += [side.party.missing] if side.party.missing else []
+        said.append((f"{side.party.role}: its graph, float64", graph(arrays)))
+    return [
+        (engine, name, np.asarray(x[0]).astype(float).ravel()[:SHOWN].tolist())
+        for engine, answer in said
+        for name, x in answer.items()
+    ], missing
