@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelhub_registry.comparing import Comparing
-from modelhub_registry.oci import Oci
+from modelhub_registry.oci_server import OciServer
 from modelhub_registry.publishing import Publishing
 from modelhub_registry.reverifying import Reverifying
 from modelhub_registry.trust import Trust
@@ -11,7 +11,7 @@ from modelhub_registry.trust import Trust
 __all__ = ["Registry"]
 
 
-class Registry(Publishing, Oci, Reverifying, Comparing, Trust):
+class Registry(Publishing, OciServer, Reverifying, Comparing, Trust):
     """The registry in a folder or at a URL, by default $MODELHUB_REGISTRY, else ~/.modelhub/registry.
 
     Nothing is set up before: the first `push` makes it. Without `database`, a URL, the index is SQLite in the folder,

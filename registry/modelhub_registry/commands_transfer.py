@@ -1,4 +1,4 @@
-"""Commands that cross borders: export, import, pull."""
+"""Commands that cross borders: export, import, pull, mirror."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from modelhub.errors import UsageError
 from modelhub_registry.commands import command, emit, say
 
 if TYPE_CHECKING:
@@ -74,11 +75,41 @@ def pull(opened: Registry, as_json: bool, source: str, models: tuple[str, ...], 
     Examples:
       modelhub registry pull /eos/experiment/registry btag
       modelhub registry --registry /eos/experiment/registry pull ~/.modelhub/registry btag
+      modelhub registry pull oci://registry.cern.ch/atlas btag
     """
     from modelhub_registry.catalog import Registry
 
+    if source.startswith("oci"):
+        if not models:
+            raise UsageError("name the models to pull: a server of containers need not tell what it has")
+        _told([one for model in models for one in opened.pull_oci(source, model)], as_json)
+        return
     with Registry(source) as other:
         _told(opened.pull(other, models, aliases=not no_aliases), as_json)
+
+
+@command
+@click.argument("to", metavar="PLACE")
+@click.argument("models", nargs=-1)
+def mirror(opened: Registry, as_json: bool, to: str, models: tuple[str, ...]) -> None:
+    """Bring MODELS, or all, to the registry at PLACE: another one of ours, or a server of containers (oci://).
+
+    \b
+    Examples:
+      modelhub registry mirror /eos/experiment/registry btag
+      modelhub registry mirror oci://registry.cern.ch/atlas
+    """
+    from modelhub_registry.catalog import Registry
+
+    if not to.startswith("oci"):
+        with Registry(to) as other:
+            _told(other.pull(opened, models), as_json)
+        return
+    pushed = opened.push_oci(to, models)
+    if as_json:
+        emit(list(pushed))
+    else:
+        click.echo("\n".join(pushed))
 
 
 def _told(arrived: Sequence[Arrived], as_json: bool) -> None:

@@ -139,7 +139,8 @@ FIELDS = [
     ("attach", "btag", "{}"), ("attach", "{}", "net.pt"), ("unalias", "{}", "x"), ("unalias", "btag", "{}"),
     ("unalias", "btag", "x", "--reason", "{}"), ("export", "{}"), ("export", "out", "--area", "{}"),
     ("export", "out", "--where", "{}"), ("export", "out", "--zip", "{}"), ("export", "{}", "--layout", "oci"),
-    ("import", "{}"), ("pull", "{}"), ("pull", ".", "{}"), ("fsck", "--mend", "--from", "{}"), ("reverify", "{}"),
+    ("import", "{}"), ("mirror", "{}"), ("mirror", "oci://{}"), ("mirror", "up", "{}"), ("pull", "oci://{}", "btag"),
+    ("pull", "{}"), ("pull", ".", "{}"), ("fsck", "--mend", "--from", "{}"), ("reverify", "{}"),
     ("list", "--database", "{}"), ("gc", "--grace", "{}"), ("push", "btag", "net.pt", "--database", "{}"),
 ]  # fmt: skip
 
