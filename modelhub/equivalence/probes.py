@@ -34,6 +34,9 @@ BATCH = 500
 LENGTHS = (0, 1, 2, 3, 7, 20)
 """Sequence lengths tried where the graph leaves them open."""
 
+LARGE = 1024
+"""Events in a burnt-in batch from which on only the essential probes are made."""
+
 LONG = 64
 """Steps of probe "long"."""
 
@@ -166,6 +169,9 @@ def probes(model: ir.Model, seed: int, *, masks: bool = True, lengths: int = 0) 
     sequences = any(record.sequence for record in interface.inputs)
     left_out = {"zero", "padded"} if whole else set()
     left_out |= (set() if defaults else {"missing"}) | (set() if sequences else {"padded"})
+    batches = [v.shape[0] for v in model.graph.inputs if v.shape is not None and isinstance(v.shape[0], int)]
+    large = max(batches, default=0) > LARGE  # a whole data set burnt in: what is essential takes long enough
+    left_out |= {name for name, manner in CLASSES.items() if not manner.lengths} if large else set()
     tried: tuple[int | None, ...] = tuple(_lengths(interface)) if sequences else (None,)
     burnt_in = all(_fixed(v) for v, r in zip(model.graph.inputs, interface.inputs, strict=True) if r.sequence)
     middle = tried[len(tried) // 2]
@@ -188,6 +194,8 @@ def probes(model: ir.Model, seed: int, *, masks: bool = True, lengths: int = 0) 
             yield drawn(name, manner, length, MANY if name == "normal" and not sequences else EVENTS)
             if length is not None and burnt_in:
                 break
+    if large:
+        return
     normal = replace(CLASSES["normal"], least=int(whole))
     if sequences and not burnt_in and all(r.max_length is None for r in interface.inputs if r.sequence):
         yield drawn("long", normal, LONG, 8)
@@ -197,7 +205,7 @@ def probes(model: ir.Model, seed: int, *, masks: bool = True, lengths: int = 0) 
     for name in ("pieces", "order", "threads"):
         probe = drawn(name, normal, middle)
         events = np.arange(probe.events)
-        if name == "pieces" and not any(v.shape is None or isinstance(v.shape[0], int) for v in model.graph.inputs):
+        if name == "pieces" and not batches and all(v.shape is not None for v in model.graph.inputs):
             yield replace(probe, pieces=tuple(np.split(events, [n for n in PIECES if n < probe.events])))
         elif name == "order":
             yield replace(probe, pieces=(_generator(f"{key}/order").permutation(events),))

@@ -32,7 +32,8 @@ def to_precision(model: ir.Model, precision: str) -> ir.Model:
     if precision == "float64":
         infer_shapes(model)
         _exact_entrance(model)
-        for node in list(model.graph):
+        for index, node in enumerate(list(model.graph)):
+            node.name = node.name or f"{node.op_type}_{index}"  # what is written for it is named after it
             if KEPT not in node.metadata_props:
                 spell_out(model.graph, node)
     for graph in model.graphs():
