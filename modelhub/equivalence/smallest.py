@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from modelhub.equivalence.bisect import same
 from modelhub.equivalence.minimise import Event, Minimal, Place, median_event, minimise
 from modelhub.equivalence.pairing import Pairing
-from modelhub.equivalence.parties import load_side
+from modelhub.equivalence.parties import Side, load_side
 from modelhub.equivalence.probes import Probe
 from modelhub.equivalence.trace import Trace, Traced
 from modelhub.errors import Inconclusive, Notice
@@ -129,7 +129,7 @@ def engines_say(
     record = sides.ours.interface
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Notice)
-        parties = [
+        parties: list[tuple[Side, Callable[[Arrays], Arrays]]] = [
             (load_side("source", *source[:2], record, source[2]), sides.ours),
             (load_side("target", *target, record, ReadOptions()), sides.other),
         ]
