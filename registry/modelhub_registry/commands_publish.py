@@ -1,4 +1,4 @@
-"""Commands that write: push, attach, alias, unalias."""
+"""Commands that write: init, push, attach, alias, unalias."""
 
 from __future__ import annotations
 
@@ -13,6 +13,31 @@ from modelhub_registry.commands import command, emit, say
 
 if TYPE_CHECKING:
     from modelhub_registry.catalog import Registry
+
+
+@command
+@click.option("--protect", multiple=True, metavar="ALIAS", help="Moves only on passing reports. Else: prod.")
+@click.option("--report-days", type=click.IntRange(1), default=365, show_default=True, help="How long a report counts.")
+@click.option("--blobs", metavar="URL", help="Where files and logs are to lie, if not beside registry.json.")
+@click.option("--index", metavar="URL", help="The database of the index, if not SQLite beside registry.json.")
+def init(
+    opened: Registry, as_json: bool, protect: tuple[str, ...], report_days: int, blobs: str | None, index: str | None
+) -> None:
+    """Make an empty registry that is set up otherwise than the first push would. What is said here is in registry.json.
+
+    \b
+    Examples:
+      modelhub registry init --protect prod --protect online --report-days 180
+      modelhub registry --registry here init --blobs s3://models/prod --index postgresql://db.cern.ch/models
+    """
+    from modelhub_registry.settings import Settings
+
+    protected = tuple(names.alias(word).lower() for word in protect or ("prod",))
+    opened.init(Settings(protected, blobs, index, report_days))
+    if as_json:
+        emit({"registry": opened.address, "protected": list(protected)})
+    else:
+        say(f"{opened.address}: made")
 
 
 @command

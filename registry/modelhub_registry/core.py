@@ -76,9 +76,10 @@ class Core:
     def _make(self, settings: Settings | None = None) -> None:
         """Make what is not there yet: settings, and the index."""
         if "_settings" not in self.__dict__ and self._place.settings() is None:
-            if self._place.folder is None:
-                self._place.index(settings, self._fill, self._catch_up)  # says at once when no database is named
-            (settings or Settings()).save(self._place.home)
+            wanted = settings or Settings()
+            self._place.store(wanted)  # says at once what cannot be
+            self._place.index(wanted, self._fill, self._catch_up)
+            wanted.save(self._place.home)
         self._make_index()
 
     def _make_index(self) -> None:

@@ -34,7 +34,8 @@ from modelhub_registry.transfer import Arrived
 
 __all__ = ["OciServer", "Server"]
 
-_URL = re.compile(r"oci(\+http)?://([A-Za-z0-9.-]+(?::[0-9]{1,5})?)(/[a-z0-9/._-]+)?/?")
+_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_URL = re.compile(rf"oci(\+http)?://({_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,5}})?)(/[a-z0-9/._-]{{1,200}})?/?")
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 PATIENCE = 60.0
 
@@ -43,7 +44,7 @@ class Server:
     """One server and the path below which the repositories are."""
 
     def __init__(self, url: str) -> None:
-        found = _URL.fullmatch(url)
+        found = _URL.fullmatch(url) if len(url) < 500 else None
         if found is None:
             raise RegistryError(f"{names.shown(url)} is no place on a server: write oci://host/path")
         self.base = f"{'http' if found[1] else 'https'}://{found[2]}"

@@ -8,10 +8,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+from modelhub.errors import RegistryError
 from modelhub_registry import index, intake, names
 from modelhub_registry.log import Publish
 from modelhub_registry.lookup import Lookup
 from modelhub_registry.records import Manifest, Version
+from modelhub_registry.settings import Settings
 from modelhub_registry.stores import Item, Wait, staged
 
 __all__ = ["Publishing"]
@@ -19,6 +21,12 @@ __all__ = ["Publishing"]
 
 class Publishing(Lookup):
     """The verb that makes versions. A version is never changed and never deleted."""
+
+    def init(self, settings: Settings) -> None:
+        """Make a registry that is set up otherwise than `push` would; nothing may be there yet."""
+        if self._place.settings() is not None:
+            raise RegistryError(f"{self.address}: there is a registry already; its registry.json may be edited")
+        self._make(settings)
 
     def push(
         self,

@@ -141,7 +141,9 @@ FIELDS = [
     ("export", "out", "--where", "{}"), ("export", "out", "--zip", "{}"), ("export", "{}", "--layout", "oci"),
     ("import", "{}"), ("mirror", "{}"), ("mirror", "oci://{}"), ("mirror", "up", "{}"), ("pull", "oci://{}", "btag"),
     ("pull", "{}"), ("pull", ".", "{}"), ("fsck", "--mend", "--from", "{}"), ("reverify", "{}"),
-    ("list", "--database", "{}"), ("gc", "--grace", "{}"), ("push", "btag", "net.pt", "--database", "{}"),
+    ("init", "--protect", "{}", "--registry", "new"), ("init", "--blobs", "{}", "--registry", "new2"),
+    ("init", "--index", "{}", "--registry", "new3"), ("list", "--database", "{}"),
+    ("gc", "--grace", "{}"), ("push", "btag", "net.pt", "--database", "{}"),
 ]  # fmt: skip
 
 
@@ -283,3 +285,17 @@ def test_every_command_has_help_with_examples_and_json(run, name: str) -> None:
     assert "Example" in text
     assert f"modelhub registry {name}" in text or name == "which"
     assert "--json" in text
+
+
+def test_init(run, files, tmp_path: Path) -> None:
+    assert (
+        "made"
+        in run("init", "--protect", "online", "--report-days", 7, "--blobs", f"file://{tmp_path}/elsewhere").stderr
+    )
+    settings = json.loads((tmp_path / "registry/registry.json").read_text())
+    assert (settings["protected"], settings["report_days"]) == (["online"], 7)
+    assert "there is a registry already" in str(run("init").exception)
+    ok(run("push", "btag", *files(net_pt="x")))
+    assert (tmp_path / "elsewhere/blobs").is_dir()
+    ok(run("alias", "btag@1", "prod"))
+    assert "may not become" in str(run("alias", "btag@1", "online").exception)
