@@ -96,9 +96,7 @@ def _numbers(column: Any) -> Array:
         column = pyarrow.concat_arrays(column.chunks) if column.num_chunks else pyarrow.array([], column.type)
     if pyarrow.types.is_boolean(column.type):
         column = column.cast(pyarrow.uint8())
-    if column.null_count:
-        column = column.cast(pyarrow.float64())
-    result: Array = column.to_numpy(zero_copy_only=False)
+    result: Array = column.to_numpy(zero_copy_only=False)  # with nulls, as floats
     return result
 
 

@@ -17,8 +17,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import uproot
+from click.testing import CliRunner
 
 import modelhub
+from modelhub.cli import cli
 from modelhub.data import DataSpec
 from modelhub.equivalence import stream as room
 from modelhub.equivalence.report import Report, schema
@@ -280,18 +282,19 @@ def test_a_bar_counts_the_blocks(folder: Path) -> None:
     assert seen == [0, 1, 2, 3, 4, 5]
 
 
-def test_missing_names_are_told_before_anything_runs(folder: Path, modelhub) -> None:
-    done = modelhub("check", folder / "net.onnx", folder / "net.json", "--data", f"{folder / 'events.h5'}:tracks")
-    assert done.returncode == 2
-    assert "input jet: " in done.stderr
-    assert "has no column for pt, eta" in done.stderr
+def test_missing_names_are_told(folder: Path) -> None:
+    arguments = ["check", folder / "net.onnx", folder / "net.onnx", "--data", f"{folder / 'events.h5'}:tracks"]
+    done = CliRunner().invoke(cli, list(map(str, arguments)))
+    assert isinstance(done.exception, UsageError)
+    assert "input jet: " in str(done.exception)
+    assert "has no column for pt, eta" in str(done.exception)
 
 
 @pytest.mark.parametrize("option", [("--events", 5), ("--batch", 5), ("--map", "a=b"), ("--scheduler", "local:2")])
-def test_options_of_data_need_data(folder: Path, modelhub, option: tuple[object, ...]) -> None:
-    done = modelhub("check", folder / "net.onnx", folder / "net.json", *option)
-    assert done.returncode == 2
-    assert "say how to read --data" in done.stderr
+def test_options_of_data_need_data(folder: Path, option: tuple[object, ...]) -> None:
+    done = CliRunner().invoke(cli, ["check", str(folder / "net.onnx"), str(folder / "net.json"), *map(str, option)])
+    assert done.exit_code == 2
+    assert "say how to read --data" in done.output
 
 
 def test_ahead_makes_the_next_while_one_is_used_and_no_more() -> None:
