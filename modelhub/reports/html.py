@@ -7,12 +7,12 @@ import hashlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from modelhub.reports import plots
-from modelhub.reports.records import Case, Row
+from modelhub.reports.records import Case, Leg, Row, read_text
 from modelhub.reports.view import Outcome, View
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def html(outcomes: Sequence[Outcome]) -> str:
         plots=plots,
         probes=_probes,
         worst=_worst,
+        inputs=_inputs,
         sampled=lambda view: any(leg.scatter for leg in view.legs),
     )
 
@@ -66,7 +67,33 @@ def _probes(view: View) -> list[tuple[str, int, list[Case | None]]]:
     ]
 
 
-def _worst(view: View) -> list[Row]:
+def _worst(view: View) -> list[tuple[Leg, Row]]:
     """The rows that are worst against their tolerance, of all legs."""
-    rows = [row for leg in view.legs for row in leg.rows if row.difference != 0]
-    return sorted(rows, key=lambda row: -row.difference / max(row.tolerance, 5e-324))[:ROWS]
+    rows = [(leg, row) for leg in view.legs for row in leg.rows if row.difference != 0]
+    return sorted(rows, key=lambda pair: -pair[1].difference / max(pair[1].tolerance, 5e-324))[:ROWS]
+
+
+def _inputs(view: View, row: Row) -> list[str]:
+    """The inputs of a row, one line for each input or step, every number beside the name of its variable."""
+    if not isinstance(row.inputs, dict):
+        return []
+    names = {name: [feature[0] for feature in features] for name, _, features in view.inputs}
+    lines = []
+    for name, values in row.inputs.items():
+        tensor = read_text(name)
+        known = names.get(tensor, [])
+        if isinstance(values, list) and all(isinstance(step, list) for step in values):
+            lines += [f"{tensor}, step {number}: {_named(known, step)}" for number, step in enumerate(values)]
+        else:
+            lines.append(f"{tensor}: {_named(known, values)}")
+    return lines
+
+
+def _named(names: Sequence[str], values: Any) -> str:
+    told = [
+        f"{v:.9g}" if isinstance(v, float) else read_text(str(v))
+        for v in (values if isinstance(values, list) else [values])
+    ]
+    if len(names) == len(told):
+        told = [f"{name} = {value}" for name, value in zip(names, told, strict=True)]
+    return ", ".join(told)

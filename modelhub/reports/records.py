@@ -40,8 +40,6 @@ class Party:
 class Row:
     """One event that is among the worst of a leg."""
 
-    leg: str
-    precision: str
     probe: str
     event: int
     place: str
@@ -49,7 +47,8 @@ class Row:
     b: float
     difference: float
     tolerance: float
-    inputs: str
+    inputs: Any
+    """Tensor name -> its numbers, nested as they went in; None where they are too many."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +119,10 @@ class Leg:
         title = ", ".join(part for part in (" – ".join(self.between), self.engine, self.precision) if part)
         return title if self.number == 1 else f"{title} ({self.number})"
 
+    def told(self, number: float) -> str:
+        """An output in as many digits as it has at the leg's precision."""
+        return f"{number:.9g}" if self.precision == "float32" else f"{number:.17g}"
+
     @property
     def worst(self) -> Case | None:
         """The case that is worst against its tolerance."""
@@ -171,7 +174,6 @@ def read_leg(data: dict[str, Any]) -> Leg:
     """A leg; one of the first version has no histogram, sample or rows."""
     between = (read_text(data["between"][0]), read_text(data["between"][1]))
     precision = read_text(data["precision"])
-    name = " – ".join(between)
     return Leg(
         between,
         precision,
@@ -180,7 +182,7 @@ def read_leg(data: dict[str, Any]) -> Leg:
         tuple(map(_case, data["probes"])),
         tuple(map(int, data.get("ulps", []))),
         tuple((_number(size), _number(ratio)) for size, ratio in data.get("scatter", [])),
-        tuple(_row(row, name, precision) for row in data.get("rows", [])),
+        tuple(_row(row) for row in data.get("rows", [])),
         read_text(data.get("engine", "")),
         tuple((_number(limit), _number(share)) for limit, share in data.get("bands", [])),
     )
@@ -211,10 +213,8 @@ def _over(difference: float, tolerance: float) -> float:
     return difference / tolerance if tolerance > 0 else math.inf
 
 
-def _row(data: dict[str, Any], leg: str, precision: str) -> Row:
+def _row(data: dict[str, Any]) -> Row:
     return Row(
-        leg,
-        precision,
         read_text(data["probe"]) + _steps(None if data.get("length") is None else int(data["length"])),
         int(data["event"]),
         _place(data),
@@ -222,19 +222,8 @@ def _row(data: dict[str, Any], leg: str, precision: str) -> Row:
         _number(data["b"]),
         _number(data["difference"]),
         _number(data["tolerance"]),
-        _inputs(data.get("inputs")),
+        data.get("inputs"),
     )
-
-
-def _inputs(data: Any) -> str:
-    """Inputs of a row in one line, whatever their nesting."""
-    if isinstance(data, dict):
-        return "; ".join(f"{key}: {_inputs(value)}" for key, value in data.items())
-    if isinstance(data, list):
-        return "[" + ", ".join(_inputs(value) for value in data) + "]" if data else "[]"
-    if isinstance(data, float):
-        return f"{data:.9g}"
-    return "" if data is None else str(data)
 
 
 def read_coverage(data: Any) -> Coverage:

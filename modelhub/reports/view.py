@@ -30,6 +30,7 @@ LIMIT = 64 << 20
 """Bytes a stored report may have."""
 
 FAILING = ("different", "suspect", "inconclusive")
+"""The worst first."""
 VERDICTS = ("identical", "equivalent", *FAILING)
 
 
@@ -91,7 +92,7 @@ class View:
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """All that keeps the check from passing, each with the waiver that covers it."""
+        """All that keeps the check from passing, the worst first, each with the waiver that covers it."""
         found = [Finding("different", "record", "", line) for line in self.record] + [
             finding for leg in self.legs for finding in _findings(leg)
         ]
@@ -110,6 +111,7 @@ class View:
             # Numbers that differ by more than rounding make a check suspect, even where no probe shows it.
             leg, text = ("parameters", self.parameters[0]) if self.parameters else ("", f"the check is {self.verdict}")
             found.append(Finding(self.verdict, leg, "", text))
+        found.sort(key=lambda finding: FAILING.index(finding.verdict))
         return tuple(_waived(finding, self.waivers) for finding in found)
 
     @property
@@ -185,7 +187,7 @@ def _findings(leg: Leg) -> list[Finding]:
             case.verdict,
             leg.name,
             case.probe,
-            f"{case.name}, event {case.event}, {case.place}: {case.a:.9g} against {case.b:.9g}, "
+            f"{case.name}, event {case.event}, {case.place}: {leg.told(case.a)} against {leg.told(case.b)}, "
             f"{case.ratio:.3g} times the tolerance",
             case,
         )

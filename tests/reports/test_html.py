@@ -107,6 +107,23 @@ def test_the_page_shows_verdicts_parties_digests_findings_and_waivers() -> None:
         assert expected in text, expected
 
 
+def test_the_inputs_of_a_row_stand_beside_their_names() -> None:
+    report = good()
+    names = [{"name": name, "offset": 0.0, "scale": 1.0} for name in ("d0", "z0")]
+    report["interface"]["inputs"].append({"name": "tracks", "sequence": True, "features": names})
+    rows = [{"variables": [0.5], "tracks": [[1e-9, 2.0], [3.0, "nan"]]}, {"other": [1, 2.5]}, {"variables": [1.0, 2.0]}]
+    report["legs"][0]["rows"] = [{**report["legs"][0]["rows"][0], "inputs": inputs} for inputs in rows]
+    texts = Page(html([outcome(report)])).texts
+    for line in (
+        "variables: pt = 0.5",
+        "tracks, step 0: d0 = 1e-09, z0 = 2",
+        "tracks, step 1: d0 = 3, z0 = nan",
+        "other: 1, 2.5",
+        "variables: 1, 2",
+    ):
+        assert line in texts
+
+
 def test_engine_preset_and_real_events_are_told() -> None:
     report = good()
     report["legs"][1]["engine"] = "lwtnn 2.14"

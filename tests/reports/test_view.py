@@ -87,6 +87,13 @@ def test_a_leg_that_differs_by_more_than_its_probes_say_is_a_finding() -> None:
     assert (finding.verdict, finding.leg) == ("different", "source-target")
 
 
+def test_numbers_are_told_in_all_their_digits() -> None:
+    report = bad()
+    report["legs"][-1] |= {"precision": "float64"}
+    report["legs"][-1]["probes"][0] |= {"a": 0.1, "b": 0.1 + 2**-54}
+    assert "0.10000000000000001 against 0.10000000000000006" in View(report, "x").findings[0].text
+
+
 def test_numbers_that_no_probe_shows_are_a_finding_of_their_own() -> None:
     report = good()
     report["verdict"], report["parameters"] = "suspect", ["layers[2].weights[17][3]: 0.1 against 0.2"]
