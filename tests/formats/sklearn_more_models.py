@@ -83,7 +83,7 @@ def members() -> Models:
             f"pairs_trees_{name}": (multiclass.OneVsOneClassifier(stump), X, y),
             f"code_{name}": (multiclass.OutputCodeClassifier(logistic, random_state=1), X, y),
             f"hard_{name}": (ensemble.VotingClassifier(trio), X, y),
-            f"hard_weighted_{name}": (ensemble.VotingClassifier(trio, weights=[0.2, 0.5, 0.35]), X, y),
+            f"hard_weighted_{name}": (ensemble.VotingClassifier(trio, weights=[0.6, 0.25, 0.3]), X, y),
             f"bagging_svc_{name}": (ensemble.BaggingClassifier(svm.SVC(), 4, random_state=1), X, y),
             f"search_{name}": (model_selection.GridSearchCV(logistic, {"C": [0.1, 1]}, cv=2), X, y),
             f"quadratic_{name}": (discriminant_analysis.QuadraticDiscriminantAnalysis(), X, y),
