@@ -18,6 +18,8 @@ __all__ = ["coverage", "ratios", "ulps"]
 
 SHOWN = 12
 """Decades of an axis that are shown at most; what lies below is drawn at its foot."""
+LEFT, RIGHT = 60, 644
+"""Pixels between which the plot of ratios lies; the name of its limit stands to the right."""
 
 
 def ratios(legs: Sequence[Leg]) -> Markup:
@@ -30,7 +32,7 @@ def ratios(legs: Sequence[Leg]) -> Markup:
     ]
     if not points:
         return Markup()
-    x = _Axis([size for _, size, _ in points if size > 0] or [1.0], 60, 700)
+    x = _Axis([size for _, size, _ in points if size > 0] or [1.0], LEFT, RIGHT)
     finite = [ratio for *_, ratio in points if math.isfinite(ratio)]
     y = _Axis([*finite, 1.0, 10.0], 260, 16)
     marks = []
@@ -40,12 +42,12 @@ def ratios(legs: Sequence[Leg]) -> Markup:
         marks.append(f'<circle class="s{number % 6}" cx="{left:.1f}" cy="{top:.1f}" r="2.6">{title}</circle>')
     limit = y.at(1.0)
     body = [
-        _rows(y, 60, 700),
+        _rows(y, LEFT, RIGHT),
         _columns(x, 260),
         *marks,
-        f'<line class="limit" x1="60" x2="700" y1="{limit:.1f}" y2="{limit:.1f}"/>',
-        f'<text class="limit-text" x="696" y="{limit - 5:.1f}" text-anchor="end">tolerance</text>',
-        '<text x="380" y="296" text-anchor="middle">size of the output</text>',
+        f'<line class="limit" x1="{LEFT}" x2="{RIGHT}" y1="{limit:.1f}" y2="{limit:.1f}"/>',
+        f'<text class="limit-text" x="{RIGHT + 6}" y="{limit + 4:.1f}">tolerance</text>',
+        f'<text x="{(LEFT + RIGHT) / 2}" y="296" text-anchor="middle">size of the output</text>',
         '<text transform="translate(14 138) rotate(-90)" text-anchor="middle">difference / tolerance</text>',
     ]
     return _svg(720, 304, "Difference over tolerance against the size of the output", body)
