@@ -77,7 +77,7 @@ def _any(missing: tuple[float | None, ...]) -> tuple[float | None, ...]:
 
 
 def _tell(bdt: Lowered, answer: Answer, features: tuple[Feature, ...], bound: float) -> None:
-    """What the code that calls TMVA::Reader has to know."""
+    """What the code that calls TMVA::Reader has to know; NaN too, where it is nothing to the source."""
     asked = {CLASSIFICATION: "EvaluateMVA", REGRESSION: "EvaluateRegression", MULTICLASS: "EvaluateMulticlass"}
     text = f"TMVA::Reader computes this BDT with {asked[bdt.analysis]}"
     if answer.kind != "response":
@@ -86,6 +86,8 @@ def _tell(bdt: Lowered, answer: Answer, features: tuple[Feature, ...], bound: fl
         shown = [f"{safe_text(f.name)}: {n!r}" for f, n in zip(features, answer.missing, strict=True) if n is not None]
         more = f" and {len(shown) - 5} more (all are in the file)" if len(shown) > 5 else ""
         text += f"; replace NaN first ({', '.join(shown[:5])}{more}), as TMVA answers -999 to it"
+    else:
+        text += "; keep NaN out, of which TMVA knows nothing"
     if bound:
         text += f"; leaves are rounded to float32, which moves the sum of the trees by at most {bound:.1e}"
     notice(text)
