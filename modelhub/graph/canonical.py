@@ -84,6 +84,7 @@ def drop_no_ops(model: ir.Model) -> None:
                 continue
             value.name, result.name = result.name, f"{result.name}_before"
             value.shape = value.shape if value.shape is not None else result.shape
+            value.type = value.type if value.type is not None else result.type
         result.replace_all_uses_with(value, replace_graph_outputs=True)
         model.graph.remove(node, safe=True)
 
