@@ -60,6 +60,8 @@ def write(model: ir.Model, path: Path, options: WriteOptions) -> None:
         for name in dict.fromkeys(names)
         if not name or not name.isprintable() or ":=" in name
     ]
+    if len(set(labels)) < len(labels):
+        reasons.append("two outputs have one label; TMVA keeps classes by name. Give others with --interface")
     if len(features) > LARGEST_INDEX:
         reasons.append(f"it has {len(features)} variables; TMVA counts them up to {LARGEST_INDEX}")
     trees = _Trees(bdt, cuts, reasons)

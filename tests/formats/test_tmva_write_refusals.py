@@ -137,6 +137,12 @@ def test_refuses_missing_values_that_go_both_ways(tmp_path: Path) -> None:
     assert "Give these variables a default with --interface" in text
 
 
+def test_refuses_two_classes_of_one_name(tmp_path: Path) -> None:
+    forest = stump(base=np.zeros(2), tree_output=np.array([0, 1]), link=Link("softmax"))
+    twice = Interface(interface().inputs, (Output("score", ("jet", "jet")),))
+    assert "two outputs have one label" in refusal(to_graph(forest, twice), tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["sigmoid", "exp"])
 def test_refuses_outputs_that_are_no_softmax(kind: str, tmp_path: Path) -> None:
     forest = stump(base=np.zeros(2), tree_output=np.array([0, 1]), link=Link(kind))
