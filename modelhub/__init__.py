@@ -5,6 +5,7 @@ model = modelhub.read("net.pt2")                    # an onnx_ir.Model with an i
 modelhub.write(model, "net.json")                   # lwtnn JSON; the suffix or to= says the format
 report = modelhub.convert("net.pt2", "net.onnx")    # read, write, and check
 report = modelhub.check("net.pt2", "net.json")      # source against graph against target
+found = modelhub.diff("net.pt2", "net.json")        # where the two part, why, and on which input
 print(modelhub.inspect("net.pt2"))                  # layers, shapes, parameters, interface
 """
 
@@ -16,15 +17,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modelhub.conversion import convert, read, write
     from modelhub.equivalence.check import check
+    from modelhub.equivalence.diff import diff
     from modelhub.inspection import inspect
 
 __version__ = "0.1.0"
 
-__all__ = ["check", "convert", "inspect", "read", "write"]
+__all__ = ["check", "convert", "diff", "inspect", "read", "write"]
 
 _HOME = {
     "check": "modelhub.equivalence.check",
     "convert": "modelhub.conversion",
+    "diff": "modelhub.equivalence.diff",
     "inspect": "modelhub.inspection",
     "read": "modelhub.conversion",
     "write": "modelhub.conversion",

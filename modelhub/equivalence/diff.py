@@ -172,7 +172,10 @@ class _Comparison:
         )
         result = replace(result, failing=tuple(names), output=output, match=match)
         if result.record and self._agrees_by_position([p for p, _, _ in failing]):
-            result = replace(result, causes=("names stand at other places; by position the two models agree",))
+            kinds = [kind for kind in ("variable", "label") if any(f"{kind} " in line for line in result.record)]
+            what = " and ".join(f"{kind}s" for kind in kinds) or "names"
+            why = [f"{what} stand at other places: by position the two models agree"]
+            result = replace(result, causes=tuple(why))
         else:
             place, why = self._place(probe, every, [o for p, o, _ in failing if p is probe])
             result = replace(result, place=place, causes=tuple(why))

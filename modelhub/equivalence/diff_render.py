@@ -59,11 +59,27 @@ def show(found: Diff) -> None:
     if found.answers:
         console.print("\nwhat each engine answers to it", style="bold")
         table = _table()
+        apart = _apart_in(found.answers)
         for who, output, values in found.answers:
+            if output not in apart:
+                continue
             table.add_row(who, safe_text(output), " ".join(f"{value:.7g}" for value in values))
         console.print(table)
     for reason in dict.fromkeys(found.missing):
         console.print(f"  not asked: {reason}", style="yellow", markup=False)
+
+
+def _apart_in(answers: Sequence[tuple[str, str, list[float]]]) -> set[str]:
+    """The outputs in which the first answer and the last, source and target, differ visibly; all, where none does."""
+    by_output: dict[str, list[list[float]]] = {}
+    for _, output, values in answers:
+        by_output.setdefault(output, []).append(values)
+    apart = {
+        output
+        for output, said in by_output.items()
+        if len(said[0]) != len(said[-1]) or not np.allclose(said[0], said[-1], rtol=1e-6, atol=0, equal_nan=True)
+    }
+    return apart or set(by_output)
 
 
 def _table() -> Table:
