@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from modelhub.errors import UnreadableFile, safe_text
@@ -147,6 +148,7 @@ class Interface:
             "version": VERSION,
             "inputs": [_input_json(i) for i in self.inputs],
             "outputs": [_output_json(o) for o in self.outputs],
+            **({"invented": True} if self.invented else {}),
         }
 
     @classmethod
@@ -168,11 +170,7 @@ class Interface:
             from modelhub.graph.naming import invent
 
             return invent(model)
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise UnreadableFile(f"metadata {KEY}: not valid JSON: {safe_text(error)}") from None
-        interface = cls.from_json(data, f"metadata {KEY}")
+        interface = _stored(text)
         tensors = {v.name for v in model.graph.inputs} ^ {i.tensor for i in interface.inputs}
         tensors |= {v.name for v in model.graph.outputs} ^ {o.tensor for o in interface.outputs}
         if tensors:
@@ -182,6 +180,16 @@ class Interface:
     def store(self, model: ir.Model) -> None:
         """Write the record into the model's metadata."""
         model.metadata_props[KEY] = json.dumps(self.to_json(), allow_nan=False)
+
+
+@lru_cache(maxsize=32)
+def _stored(text: str) -> Interface:
+    """The record in a graph's metadata, which is asked for again and again."""
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise UnreadableFile(f"metadata {KEY}: not valid JSON: {safe_text(error)}") from None
+    return Interface.from_json(data, f"metadata {KEY}")
 
 
 def _input_json(record: Input) -> dict[str, Any]:
