@@ -23,7 +23,7 @@ from modelhub.equivalence.diff_render import to_json
 from modelhub.errors import UsageError
 from modelhub.graph.builder import Builder
 from modelhub.graph.interface import Feature, Input, Interface, Output
-from modelhub.protocols import WriteOptions
+from modelhub.protocols import ReadOptions, WriteOptions
 from modelhub_onnx import Exporter
 
 JETS = tuple(Feature(f"jet_{i}", offset=0.5 * i, scale=1.5, default=0.25 if i < 3 else None) for i in range(4))
@@ -321,3 +321,17 @@ def test_real_events_show_the_difference_and_are_what_it_is_made_smaller_towards
     assert any(name.startswith("data") for name in found.failing)
     assert at(found) == ("square", "Gemm")
     assert 35 < found.minimal.fails["jets"].mean() < 45 or found.minimal.passes is None
+
+
+def test_a_keras_file_is_named_by_its_own_layers(tmp_path):
+    keras = TMVA.parents[2] / "keras" / "deep_set"
+    options = ReadOptions(weights=keras / "model.weights.h5")
+    convert(keras / "architecture.json", tmp_path / "net.json", read_options=options, check=False)
+    content = json.loads((tmp_path / "net.json").read_text())
+    layer(content, "dense", 1)["bias"][0] += 1e-3
+    (tmp_path / "net.json").write_text(json.dumps(content))
+    found = diff(keras / "architecture.json", tmp_path / "net.json", options=options)
+    assert at(found) == ("each/dense_3", "Add")
+    assert found.causes[0].startswith("layers[1].bias[0] is ")
+    graphs = {engine: values for engine, _, values in found.answers if "graph" in engine}
+    assert len(graphs) == 2
