@@ -51,6 +51,9 @@ LEARNED = (8, 128)
 CAREFUL = 0.1
 """The part of a sample that is shaken less than what is taken to be usual."""
 
+NEAR = 2.0
+"""A decision is open within so many spreads of its margin: few draws know neither its middle nor its spread well."""
+
 PIECE = 4096
 """Events shaken at once."""
 
@@ -243,13 +246,13 @@ class Bound:
             margins = np.stack([draw[name] for draw in draws])
             if margins.shape[1] == events:
                 middle = margins.mean(axis=0)
-                wide = np.sqrt(((margins - middle) ** 2).mean(axis=0)) * finer
+                wide = NEAR * np.sqrt(((margins - middle) ** 2).mean(axis=0)) * finer
                 result |= ((np.abs(middle) <= wide) & (wide > 0)).reshape(events, -1).any(axis=1)
         for tap, trees in self._trees:
             rows = np.stack([draw[tap] for draw in draws]).astype(np.float64)
             if rows.shape[1] == events:
                 middle = rows.mean(axis=0)
-                result |= trees.near(middle, np.sqrt(((rows - middle) ** 2).mean(axis=0)) * finer)
+                result |= trees.near(middle, NEAR * np.sqrt(((rows - middle) ** 2).mean(axis=0)) * finer)
         return result
 
     def _reached(self, draw: Arrays) -> dict[str, NDArray[np.bool_]]:

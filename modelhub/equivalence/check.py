@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from modelhub import plugins
 from modelhub.conversion import load_interface, read
 from modelhub.equivalence.bench import bench
 from modelhub.equivalence.presets import PRESETS
-from modelhub.equivalence.probes import Progress, probes
+from modelhub.equivalence.probes import Probe, Progress, probes
 from modelhub.equivalence.report import Report
 from modelhub.equivalence.where import parameter_differences, record_differences
 from modelhub.errors import Notice
@@ -162,10 +165,25 @@ def check_written(
         report.record = record_differences(interface, theirs)
         for probe in progress(every):
             report.take(stand.run(probe))
+        report.reach.add(_reached(model, report, every))
         report.coverage = report.reach.told({})
     if any(leg.verdict in ("different", "suspect") for leg in report.legs):
         _compare_parameters(report, model, target[0], target_format)
     return report
+
+
+def _reached(model: ir.Model, report: Report, every: list[Probe]) -> dict[str, NDArray[np.bool_]]:
+    """What follows from the probes that ran: operators, lengths of sequences, defaults."""
+    ran = {result.key for leg in report.legs for result in leg.results}
+    operators = {node.op_type for node in model.graph}
+    found = {"operators": np.full(len(operators), bool(ran))}
+    lengths = sorted({probe.length for probe in every if probe.length is not None})
+    if lengths:
+        found["sequence lengths"] = np.array([n in {length for _, length in ran} for n in lengths])
+    defaults = [f for record in Interface.of(model).inputs for f in record.features if f.default is not None]
+    if defaults:
+        found["defaults put in for NaN"] = np.full(len(defaults), any(name == "missing" for name, _ in ran))
+    return found
 
 
 def _compare_parameters(report: Report, model: ir.Model, target: Path, target_format: str) -> None:

@@ -55,7 +55,7 @@ def _own(data: dict[str, Any], where: str) -> Interface:
         )
         for entry in data["outputs"]
     ]
-    return Interface(tuple(inputs), tuple(outputs))
+    return Interface(tuple(inputs), tuple(outputs), invented=data.get("invented", False))
 
 
 def _feature(data: dict[str, Any]) -> Feature:
