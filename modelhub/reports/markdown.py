@@ -56,13 +56,15 @@ def _details(outcome: Outcome) -> list[str]:
         if len(outcome.view.open) > SHOWN:
             told.append(f"- and {len(outcome.view.open) - SHOWN} more: see the full report")
         told += [f"- numbers differ: {_code(line)}" for line in outcome.view.parameters[:5]]
-        for finding in outcome.waived:
+        for finding in outcome.waived[:SHOWN]:
             waiver = finding.waiver or {}
             told.append(
                 f"- waived until {_code(waiver.get('expires', ''))}: **{finding.verdict}** "
                 f"{_where(finding.leg, finding.probe)}{_code(finding.text)}; {_code(waiver.get('reason', ''))} "
                 f"({_code(waiver.get('owner', ''))})"
             )
+        if len(outcome.waived) > SHOWN:
+            told.append(f"- and {len(outcome.waived) - SHOWN} more that are waived")
     told += [f"- {_code(note)}" for note in outcome.notes]
     if not told:
         return []

@@ -42,3 +42,12 @@ def test_texts_from_files_stand_in_code_spans() -> None:
     for line in text.splitlines():
         if line.startswith("|"):
             assert len(re.findall(r"(?<!\\)\|", line)) == 6
+
+
+def test_long_lists_are_cut_and_say_so() -> None:
+    for report in (bad(), waived()):
+        leg = report["legs"][-1]
+        leg["probes"] = [leg["probes"][0] | {"probe": f"probe {number}"} for number in range(50)]
+        text = markdown([outcome(report)])
+        assert text.count("312 times the tolerance") == 20
+        assert "and 31 more" in text
