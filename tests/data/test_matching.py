@@ -62,6 +62,12 @@ def test_two_tables_that_fit_must_be_told_apart(sample: Path) -> None:
     assert feed.table.name == "hits"
 
 
+def test_tables_are_given_to_inputs_by_name(sample: Path) -> None:
+    first, second = (Input(name, features("d0"), sequence=True) for name in ("first", "second"))
+    got = feeds(f"{sample}:first=hits,second=tracks", first, second)
+    assert [feed.table.name for feed in got] == ["hits", "tracks"]
+
+
 def test_map_renames_for_one_input_or_for_all(sample: Path) -> None:
     jet, hits = Input("jet", features("x", "eta")), Input("hits", features("x"), sequence=True)
     got = feeds(str(sample), jet, hits, columns=("jet/x=pt", "hits/x=d0"))
