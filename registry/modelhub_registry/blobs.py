@@ -13,6 +13,7 @@ from pathlib import Path
 from modelhub.errors import RegistryError
 from modelhub.files import LIMITS
 from modelhub_registry import names
+from modelhub_registry.errors import DamageError
 from modelhub_registry.stores import Item, Staged, Store
 
 __all__ = ["Blobs"]
@@ -80,9 +81,9 @@ class Blobs:
                     )
                 yield piece
         except KeyError:
-            raise RegistryError(f"{self.store.where}: blob sha256:{sha256} is missing; {_MEND}") from None
+            raise DamageError(f"{self.store.where}: blob sha256:{sha256} is missing; {_MEND}") from None
         if hashed.hexdigest() != sha256:
-            raise RegistryError(
+            raise DamageError(
                 f"{self.store.where}: blob sha256:{sha256} is damaged ({size} bytes that hash to "
                 f"{hashed.hexdigest()[:16]}…); {_MEND}"
             )

@@ -56,10 +56,10 @@ def registry(context: click.Context, place: str | None, database: str | None) ->
     context.obj = (place, database)
 
 
-def command(work: Callable[..., None]) -> click.Command:
+def command(work: Callable[..., None], group: click.Group = registry) -> click.Command:
     """A command of the group with the options all have; `work` gets the opened registry and `as_json` first."""
 
-    @registry.command(name=work.__name__.strip("_"), help=work.__doc__)
+    @group.command(name=work.__name__.strip("_"), help=work.__doc__)
     @_PLACE
     @_DATABASE
     @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
@@ -68,10 +68,10 @@ def command(work: Callable[..., None]) -> click.Command:
     def run(
         context: click.Context, /, place: str | None, database: str | None, as_json: bool, **arguments: Any
     ) -> None:
-        from modelhub_registry.catalog import Registry
+        from modelhub_registry.opening import open_registry
 
         before, beside = context.obj
-        with Registry(before if place is None else place, beside if database is None else database) as opened:
+        with open_registry(before if place is None else place, beside if database is None else database) as opened:
             work(opened, as_json, **arguments)
 
     return run
@@ -87,4 +87,10 @@ def emit(document: Any) -> None:
     click.echo(json.dumps(document, indent=1))
 
 
-from modelhub_registry import commands_lookup, commands_publish, commands_transfer, commands_trust  # noqa: E402, F401 (they add to the group)
+from modelhub_registry import (  # noqa: E402 (they add to the group)
+    commands_lookup,  # noqa: F401
+    commands_publish,  # noqa: F401
+    commands_server,  # noqa: F401
+    commands_transfer,  # noqa: F401
+    commands_trust,  # noqa: F401
+)

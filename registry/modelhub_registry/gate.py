@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from modelhub.errors import RegistryError
 from modelhub.files import read_bytes
 from modelhub_registry import evidence, index, names, rebuild
+from modelhub_registry.errors import GateError
 from modelhub_registry.log import Attach, Move
 from modelhub_registry.lookup import Lookup
 from modelhub_registry.records import Manifest, Version, text
@@ -33,7 +34,7 @@ class Gate(Lookup):
         protected = alias.lower() in self._settings.protected
         gaps = self.gaps(version) if protected else []
         if gaps and not force:
-            raise RegistryError(
+            raise GateError(
                 "\n".join([f"{version.ref} may not become {alias!r}:", *(f"  - {gap}" for gap in gaps)])
                 + "\nAttach passing reports of `modelhub check`, or force it with a reason, kept for ever."
             )

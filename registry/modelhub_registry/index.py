@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, Select, bindparam, delete, func, insert, or_, select, update
 
 from modelhub.errors import RegistryError
+from modelhub_registry.errors import AbsentError
 from modelhub_registry.facts import facts_of
 from modelhub_registry.log import Attach, Entry, Event, Head, Move, Publish
 from modelhub_registry.names import Reference
@@ -216,7 +217,7 @@ def find(db: Connection, reference: Reference) -> tuple[int, str, str]:
         return rows[0][0], rows[0][1], rows[0][2]
     if rows:
         raise RegistryError(f"{reference}: several versions begin so; give more digits")
-    raise RegistryError(_absent(db, reference))
+    raise AbsentError(_absent(db, reference))
 
 
 def _range(digest: str) -> dict[str, str]:

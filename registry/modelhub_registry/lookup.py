@@ -127,6 +127,9 @@ class Lookup(Core):
         digest = _DIGEST.fullmatch(str(path))
         named = digest is not None and (digest[1] is not None or not path.exists())
         sha256 = digest[2] if digest is not None and named else intake.digest(path)
+        return self._holding(sha256)
+
+    def _holding(self, sha256: str) -> Sequence[Found]:
         with self._reading() as db:
             return index.which(db, sha256)
 

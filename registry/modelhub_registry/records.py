@@ -18,6 +18,7 @@ from typing import Any
 from modelhub.errors import RegistryError, UnreadableFile, safe_text
 from modelhub.files import parse_json
 from modelhub_registry import names
+from modelhub_registry.errors import AbsentError
 
 __all__ = ["Artifact", "Evidence", "Manifest", "Provenance", "Version", "canonical", "evidence_of", "sha256"]
 
@@ -110,7 +111,7 @@ class Manifest:
         for artifact in self.artifacts:
             if artifact.role == role:
                 return artifact
-        raise RegistryError(f"{self.name} has no {safe_text(role)!r}, only {', '.join(a.role for a in self.artifacts)}")
+        raise AbsentError(f"{self.name} has no {safe_text(role)!r}, only {', '.join(a.role for a in self.artifacts)}")
 
     def report_name(self, report: Evidence) -> str:
         """What a report is called beside the files: after its target."""
