@@ -324,3 +324,15 @@ def test_ahead_hands_on_errors() -> None:
     assert next(coming) == 1
     with pytest.raises(UsageError, match="no more"):
         next(coming)
+
+
+def test_rows_repeated_for_a_burnt_in_batch_are_no_events(folder: Path, tmp_path: Path) -> None:
+    b = Builder()
+    x = b.input("jet", [10, 2])
+    b.output(b.op("MatMul", x, b.constant(np.eye(2, dtype="f4"), "weight")), "y", [10, 2])
+    record = Interface((Input("jet", (Feature("pt"), Feature("eta", default=0.0))),), (Output("y", ("a", "b")),))
+    modelhub.write(b.finish(record), tmp_path / "net.onnx")
+    report = modelhub.check(
+        tmp_path / "net.onnx", tmp_path / "net.onnx", data=DataSpec(folder / "events.h5", ("jets",), events=1234)
+    )
+    assert [r.events for *_, r in results(report)] == [1234] * len(report.legs)
