@@ -74,6 +74,7 @@ def show(report: Report) -> None:
         ("numbers that differ", report.parameters),
         ("coverage", [c.told for c in report.coverage]),
         ("not compared", _skipped(report)),
+        ("real events", _real_events(report)),
         ("worst cases", _worst_cases(report)),
         (f"events that differ by more, preset {report.preset}", _bands(report) if report.preset else []),
     ):
@@ -120,6 +121,14 @@ def _bands(report: Report) -> list[str]:
         for leg in report.legs
         if leg.results
     ]
+
+
+def _real_events(report: Report) -> list[str]:
+    """What was run of a data file, and what became of it on the way."""
+    if not report.data:
+        return []
+    left_out = [f"{reason}: {count}" for reason, count in report.data["left_out"].items()]
+    return [f"{report.data['events']} of {safe_text(report.data['file'])}", *report.data["conversions"], *left_out]
 
 
 def _worst_cases(report: Report) -> list[str]:

@@ -23,6 +23,7 @@ import modelhub
 from modelhub.cli import cli
 from modelhub.data import DataSpec
 from modelhub.equivalence import stream as room
+from modelhub.equivalence.render import show
 from modelhub.equivalence.report import Report, schema
 from modelhub.errors import Inconclusive, UsageError
 from modelhub.graph.builder import Builder
@@ -288,6 +289,16 @@ def test_missing_names_are_told(folder: Path) -> None:
     assert isinstance(done.exception, UsageError)
     assert "input jet: " in str(done.exception)
     assert "has no column for pt, eta" in str(done.exception)
+
+
+def test_the_terminal_tells_what_was_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = checked(folder / "net.onnx")
+    room.stream(report, job(folder, "net.onnx", events=700))
+    show(report)
+    told = capsys.readouterr().err
+    assert "700 of events.h5" in told
+    assert "jet: float64 to float32: pt" in told
+    assert "tracks: events cut to the first 5 steps: " in told
 
 
 @pytest.mark.parametrize("option", [("--events", 5), ("--batch", 5), ("--map", "a=b"), ("--scheduler", "local:2")])
