@@ -24,7 +24,7 @@ from modelhub.equivalence.check import SEED, Readings, check, knows_masks, readi
 from modelhub.equivalence.minimise import Minimal
 from modelhub.equivalence.pairing import Pairing, pairing
 from modelhub.equivalence.probes import Probe, Progress, probes
-from modelhub.equivalence.smallest import Sides, engines_say, smallest
+from modelhub.equivalence.smallest import Said, Sides, doubts, engines_say, smallest
 from modelhub.equivalence.trace import Trace, Traced, traced
 from modelhub.equivalence.where import parameter_differences, record_differences, written_anew
 from modelhub.errors import Inconclusive
@@ -65,7 +65,8 @@ class Diff:
     probes:    how many batches both graphs took; `failing` has the names of those on which the outputs differ.
     output:    the output that differs most, and by how much.
     minimal:   the smallest input, None where nothing differs.
-    answers:   what each engine says to it: (engine, output, values).
+    answers:   what each engine says to it.
+    doubts:    engines that contradict the graph of their own file.
     models:    source and target as graphs, with the arrays for each.
     report:    of a whole check, where the graphs agree: then only an engine can differ from its graph.
     """
@@ -82,7 +83,8 @@ class Diff:
     record: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
     minimal: Minimal | None = None
-    answers: tuple[tuple[str, str, list[Any]], ...] = ()
+    answers: tuple[Said, ...] = ()
+    doubts: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     models: tuple[tuple[ir.Model, dict[str, NDArray[Any]]], ...] = field(default=(), repr=False)
     report: Report | None = None
@@ -185,7 +187,8 @@ class _Comparison:
         minimal, arrays = smallest(sides, plainest, every)
         answers, missing = engines_say(sides, self._pair.source, self._pair.target, arrays)
         models = ((model, arrays), (self._theirs.model, self._map.there(arrays)))
-        return replace(result, minimal=minimal, answers=tuple(answers), missing=tuple(missing), models=models)
+        result = replace(result, answers=tuple(answers), doubts=tuple(doubts(answers)), missing=tuple(missing))
+        return replace(result, minimal=minimal, models=models)
 
     def _failing(self, probe: Probe, way: Pairing) -> tuple[Probe, str, Match] | None:
         """The output that differs most on a probe, None where none does or an engine has no answer to it."""

@@ -65,6 +65,8 @@ def show(found: Diff) -> None:
                 continue
             table.add_row(who, safe_text(output), " ".join(f"{value:.7g}" for value in values))
         console.print(table)
+    for doubt in found.doubts:
+        console.print(f"  {doubt}", style="red", markup=False)
     for reason in dict.fromkeys(found.missing):
         console.print(f"  not asked: {reason}", style="yellow", markup=False)
 
@@ -172,7 +174,7 @@ def to_json(found: Diff) -> dict[str, Any]:
             ],
         }
     data["answers"] = [{"engine": who, "output": name, "values": _numbers(x)} for who, name, x in found.answers]
-    data["missing"] = list(found.missing)
+    data |= {"doubts": list(found.doubts), "missing": list(found.missing)}
     return data
 
 

@@ -23,7 +23,13 @@ from modelhub.protocols import ReadOptions
 if TYPE_CHECKING:
     from modelhub.protocols import Arrays
 
-__all__ = ["Sides", "engines_say", "smallest"]
+__all__ = ["Said", "Sides", "doubts", "engines_say", "smallest"]
+
+Said = tuple[str, str, list[float]]
+"""Role and engine, output, the first numbers of the answer."""
+
+GRAPH = "its graph, float64"
+"""What the graph that modelhub reads from a file is called among the engines."""
 
 JUMP = 100.0
 """How many times the tolerance the difference is just beyond an edge, where a decision turns there."""
@@ -119,7 +125,7 @@ def _moved(event: Event, place: Place, value: float) -> Event:
 
 def engines_say(
     sides: Sides, source: tuple[Path, str, ReadOptions], target: tuple[Path, str], arrays: Arrays
-) -> tuple[list[tuple[str, str, list[float]]], list[str]]:
+) -> tuple[list[Said], list[str]]:
     """What every engine of both files, and both graphs, answer to the first event: (engine, output, numbers).
 
     And why an engine did not answer.
@@ -140,9 +146,35 @@ def engines_say(
             except Inconclusive as error:
                 missing.append(f"{side.party.role}: {error}")
         missing += [side.party.missing] if side.party.missing else []
-        said.append((f"{side.party.role}: its graph, float64", graph(arrays)))
+        said.append((f"{side.party.role}: {GRAPH}", graph(arrays)))
     return [
         (engine, name, np.asarray(x[0]).astype(float).ravel()[:SHOWN].tolist())
         for engine, answer in said
         for name, x in answer.items()
     ], missing
+
+
+def doubts(answers: Sequence[Said]) -> list[str]:
+    """Engines that do not answer what the graph of their file answers, by a tenth of what is looked for, or more.
+
+    There the graph does not speak for the file: the reader may be at fault, not the converter.
+    """
+    said = {(who, output): np.array(values) for who, output, values in answers}
+    found = []
+    for (who, output), values in said.items():
+        role = who.split(":")[0]
+        graph, *others = (said.get((f"{r}: {GRAPH}", output)) for r in (role, "source", "target"))
+        if who.endswith(GRAPH) or graph is None or any(other is None for other in others):
+            continue
+        gap = _largest(*others)  # type: ignore[arg-type]
+        if values.shape != graph.shape or _largest(values, graph) > 0.1 * gap > 0:
+            found.append(f"{who} does not answer for {output} what modelhub's graph of the file does: look there first")
+    return found
+
+
+def _largest(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """The largest difference, infinite where one is a number and the other none."""
+    if a.shape != b.shape:
+        return float("inf")
+    difference = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+    return float(np.max(np.where(np.isnan(difference), np.inf, difference), initial=0.0))
