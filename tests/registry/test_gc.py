@@ -130,6 +130,7 @@ def test_mending(proved: Registry, tmp_path: Path, files) -> None:
     for blob in (proved.root / "blobs/sha256").iterdir():
         blob.unlink()
     assert len(proved.fsck(mend=True)) >= 5
+    assert len(proved.reindex()) == 2  # now only the log knows the manifests
     assert proved.fsck(mend=True, source=Registry(tmp_path / "copy")) == []
     with Registry(tmp_path / "copy") as copy:
         assert [s.digest for s in copy.list()] == [s.digest for s in proved.list()]

@@ -85,9 +85,10 @@ def test_urls_are_told_without_secrets() -> None:
     assert without_secrets("s3://key:secret@bucket/models?token=x#y") == "s3://bucket/models"
 
 
-def test_two_indexes_on_one_log_are_told(tmp_path: Path, url: str, files) -> None:
+@pytest.mark.parametrize("local", [True, False])
+def test_two_indexes_on_one_log_are_told(tmp_path: Path, url: str, files, local: bool) -> None:
     """The second index has not seen what the first wrote after it looked: nothing is overwritten."""
-    first = Registry(url, f"sqlite:///{tmp_path}/1.sqlite")
+    first = Registry(tmp_path / "registry" if local else url, f"sqlite:///{tmp_path}/1.sqlite")
     first.push("btag", files(a_bin="1"))
     with pytest.raises(RegistryError, match="another index"):
         first._log.append(first._log.next("btag", Head()))

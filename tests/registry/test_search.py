@@ -51,6 +51,7 @@ def asked(registry: Registry, files, report):
         ("tags has calibrated", "b1"),
         ("tags = mc23a or tags = calibrated", "b1 b2"),
         ("note has GN2", ""),
+        ("epoch has 2026", ""),  # a number is no list
         ("runs has 3.5", "b3"),
         ("runs > 3", "b3"),
         ("training.epochs=100", "b2"),

@@ -153,6 +153,17 @@ def test_versions_keep_their_identity(full: Registry, tmp_path: Path, way: str) 
         assert versions(other) == versions(full)
 
 
+def test_what_is_damaged_here_is_mended_by_what_arrives(full: Registry, tmp_path: Path) -> None:
+    with Registry(tmp_path / "other") as other:
+        other.pull(full)
+        blob = other.root / "blobs/sha256" / other.version("tau").manifest.artifact("source").sha256
+        blob.chmod(0o644)
+        blob.write_bytes(b"damaged")
+        assert other.verify() != []
+        assert not any(a.new for a in other.pull(full))
+        assert other.verify() == []
+
+
 def test_numbers_are_given_anew(full: Registry, tmp_path: Path, files) -> None:
     with Registry(tmp_path / "other") as other:
         other.push("btag", files("mine", net_pt="mine"))
