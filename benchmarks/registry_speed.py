@@ -39,6 +39,7 @@ class Limit:
         self.db.execute("CREATE TABLE versions (name TEXT, number INTEGER, sha256 TEXT, PRIMARY KEY (name, number))")
 
     def publish(self, path: Path) -> None:
+        """One blob, one row."""
         temporary = self.blobs / "incoming"
         data = path.read_bytes()
         sha256 = hashlib.sha256(data).hexdigest()
@@ -65,6 +66,7 @@ class Ours:
         self.registry = Registry(root)
 
     def publish(self, path: Path) -> None:
+        """One version."""
         self.registry.push("net", [("source", path)], metadata={"epoch": 2026})
 
 
@@ -84,6 +86,7 @@ class Mlflow:
         self.count = 0
 
     def publish(self, path: Path) -> None:
+        """One artifact, one version."""
         self.count += 1
         folder = f"v{self.count}"
         run = self.run.info
@@ -92,16 +95,19 @@ class Mlflow:
 
 
 def told(times: Sequence[float]) -> str:
+    """Median (least) in milliseconds."""
     return f"{1e3 * statistics.median(times):9.3f} ({1e3 * min(times):.3f})"
 
 
 def timed(work: Callable[[], object]) -> float:
+    """Seconds."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def publishes(kinds: dict[str, type], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every publish, by kind, taken in turn."""
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
     with tempfile.TemporaryDirectory(dir=".") as name:
         made = {kind: make(Path(name).resolve() / kind) for kind, make in kinds.items()}
@@ -114,6 +120,7 @@ def publishes(kinds: dict[str, type], rounds: int) -> dict[str, list[float]]:
 
 
 def look_ups(counts: Sequence[int]) -> None:
+    """What a look-up costs among so many versions of one model."""
     from modelhub_registry import Registry
 
     print("\nlook-ups                  N   alias      version    list       search, 1 hit")
@@ -161,24 +168,33 @@ def filled(registry: object, count: int) -> None:
     registry.reindex()  # type: ignore[attr-defined]
 
 
+START = """
+import time
+a = time.perf_counter()
+import modelhub_registry
+b = time.perf_counter()
+registry = modelhub_registry.Registry("new")
+c = time.perf_counter()
+registry._make()
+print(b - a, c - b, time.perf_counter() - c)
+"""
+
+
 def starts() -> None:
-    """Importing, and making a registry, each in a process of its own."""
-    imports, makes = [], []
-    look = "import time; a = time.perf_counter(); import modelhub_registry; modelhub_registry.Registry; "
-    make = "r = modelhub_registry.Registry('new'); b = time.perf_counter(); r._make(); print(b - a, time.perf_counter() - b)"
+    """Importing, opening and making a registry, each in a process of its own."""
+    columns = []
     for _ in range(7):
         with tempfile.TemporaryDirectory(dir=".") as name:
-            done = subprocess.run(
-                [sys.executable, "-c", look + make], cwd=name, capture_output=True, text=True, check=True
-            )
-        first, second = map(float, done.stdout.split())
-        imports.append(first)
-        makes.append(second)
-    print(f"\nimport modelhub_registry, its Registry class used    {told(imports)}")
-    print(f"making a registry                                    {told(makes)}")
+            done = subprocess.run([sys.executable, "-c", START], cwd=name, capture_output=True, text=True, check=True)
+        columns.append([float(word) for word in done.stdout.split()])
+    imports, opens, makes = zip(*columns, strict=True)
+    print(f"\nimport modelhub_registry                {told(imports)}")
+    print(f"opening a registry, SQLAlchemy loaded   {told(opens)}")
+    print(f"making a registry                       {told(makes)}")
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--mlflow", metavar="PYTHON", help="a Python that has MLflow")
