@@ -55,6 +55,7 @@ class Session:
         self, model: bytes, interface: Interface, precision: str, *, prepares: bool = False, threads: int = 1
     ) -> None:
         self.precision = precision
+        self.threads = threads
         self._model = model
         self._interface = interface
         self._prepares = prepares

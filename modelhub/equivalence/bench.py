@@ -93,6 +93,8 @@ class Bench:
         legs = [Leg(pair.between, pair.precision, missing=pair.missing, engine=pair.engine) for pair in self.pairs]
         report = Report([side.party for side in self.sides], legs, seed, interface.to_json())
         report.preset = self.preset
+        threads = {e.name: e.threads for side in self.sides for e in side.engines.values() if hasattr(e, "threads")}
+        report.host["threads"] = ", ".join(f"{name} {count}" for name, count in sorted(threads.items()))
         report.software = {"modelhub": __version__, "numpy": np.__version__}
         return report
 

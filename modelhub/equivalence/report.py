@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -146,7 +147,7 @@ class Report:
     """What `modelhub.yaml` lets pass: finding, leg, probe, reason, owner, expires. They change no verdict."""
     created: str = ""
     software: dict[str, str] = field(default_factory=dict)
-    host: dict[str, str] = field(default_factory=lambda: {"system": platform.system(), "machine": platform.machine()})
+    host: dict[str, str] = field(default_factory=lambda: _host())
 
     def __post_init__(self) -> None:
         self.created = self.created or datetime.now(UTC).isoformat(timespec="seconds")
@@ -221,6 +222,11 @@ class Report:
     def dumps(self) -> str:
         """The report as JSON text, one item a line."""
         return json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n"
+
+
+def _host() -> dict[str, str]:
+    """The machine the check runs on."""
+    return {"system": platform.system(), "machine": platform.machine(), "processors": str(os.cpu_count() or 0)}
 
 
 def _leg_json(leg: Leg, *, banded: bool) -> dict[str, Any]:

@@ -247,10 +247,10 @@ def _product(pen: _Pen, node: ir.Node, y: ir.Value) -> ir.Value:
         across = node.attributes["transB" if second else "transA"].as_int() if _flag(node, second) else 0
         inner = fixed.shape[-1 if across == second else -2]
         terms = pen.constant(float(str(inner)) + 1)
-        pen.roundings = float(fixed.size) + _size(y)
+        pen.roundings = 2.0 * fixed.size + _size(y)  # each term is multiplied and added
     elif fixed is not None:
         terms = pen.constant(float(max(fixed.size // max(int(_size(y)), 1), 2)))
-        pen.roundings = float(fixed.size)
+        pen.roundings = 2.0 * fixed.size
     else:
         terms = _length(pen, operands[0])
         pen.roundings = _size(y) * 16
@@ -284,15 +284,17 @@ def _reduction(pen: _Pen, node: ir.Node, y: ir.Value) -> ir.Value:
 
 
 def _forest(pen: _Pen, node: ir.Node, y: ir.Value) -> ir.Value | None:
-    """A sum over trees: K is their number, Σt² at most that of the largest leaves."""
+    """A sum over K trees: √K |y| for the drift, K times the root mean square leaf for the walk."""
     roots = node.attributes.get("tree_roots")
     weights = node.attributes.get("leaf_weights")
     if roots is None or weights is None:
         return None
     trees = len(roots.as_ints())
-    largest = float(np.abs(weights.as_tensor().numpy().astype(np.float64)).max(initial=0.0))
+    leaves = weights.as_tensor().numpy().astype(np.float64)
+    walk = trees * float(np.sqrt(np.mean(leaves**2))) if leaves.size else 0.0
     pen.roundings = float(trees)
-    return pen("Mul", pen("Add", pen("Abs", y), pen.constant(trees * largest)), pen.random(y, 1.0))
+    drift = pen("Mul", pen("Abs", y), pen.constant(sqrt(trees)))
+    return pen("Mul", pen("Add", drift, pen.constant(walk)), pen.random(y, 1.0))
 
 
 _SHAKEN: dict[str, Callable[[_Pen, ir.Node, ir.Value], ir.Value | None]] = {
