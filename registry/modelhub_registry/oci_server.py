@@ -14,12 +14,8 @@ import base64
 import json
 import os
 import re
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
@@ -63,6 +59,10 @@ class Server:
         self, method: str, url: str, body: IO[bytes] | bytes | None = None, headers: dict[str, str] | None = None
     ) -> Iterator[Any]:
         """The answer to one request. Raises `KeyError` for 404, `RegistryError` for all else that is not fine."""
+        import urllib.error  # these cost a tenth of the time in which the registry is imported
+        import urllib.request
+        from http.client import HTTPException
+
         request = urllib.request.Request(urljoin(self.base, url), body, headers or {}, method=method)
         if self._auth and urlsplit(request.full_url).netloc == urlsplit(self.base).netloc:
             token = base64.b64encode(self._auth.encode()).decode()
@@ -163,6 +163,8 @@ class OciServer(Oci):
         return pushed
 
     def _upload(self, server: Server, repository: str, digest: str) -> None:
+        import tempfile
+
         with tempfile.TemporaryDirectory(prefix="modelhub-") as name:
             path = Path(name) / "blob"
             self._blobs.save(digest, path)

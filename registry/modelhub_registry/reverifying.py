@@ -5,7 +5,6 @@ What is worth it is a new engine: "which of the 400 models change when we move t
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +47,8 @@ class Reverifying(Gate):
         Needs the engines of the formats installed; a check that cannot run says so and is inconclusive. With `attach`
         the new reports count from now on, also for how old the evidence is.
         """
+        import tempfile
+
         found = self.list() if question is None else self.search(question)
         for summary in found:
             version = self.version(summary.ref)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -202,6 +201,8 @@ class _writing:  # noqa: N801 (used as a function)
 
 def write_zip(root: Path, to: Path) -> None:
     """The tree that `SHA256SUMS` tells as one zip file, the same bytes for the same tree."""
+    import zipfile
+
     with _writing(to) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as file:
         paths = [line[66:] for line in (root / SUMS).read_text(encoding="utf-8").splitlines()]
         for path in sorted([*paths, SUMS]):
