@@ -28,6 +28,13 @@ __all__ = ["check"]
 @click.option("--to", "target_format", metavar="FORMAT", help="Format of TARGET; recognised if left out.")
 @click.option("--seed", type=int, help="Seed of the probes.")
 @click.option("--preset", type=click.Choice(["ftag"]), help="A community's tolerances in place of the rounding bound.")
+@click.option(
+    "--floor",
+    "floors",
+    multiple=True,
+    metavar="WHAT=SHARE",
+    help="Share to be reached, as in 'tree leaves=0.9'; repeatable.",
+)
 @streaming
 @click.option("--config", type=PATH, help="Check all pairs of this modelhub.yaml instead of two files.")
 @rendering
@@ -40,6 +47,7 @@ def check(
     target_format: str | None,
     seed: int | None,
     preset: str | None,
+    floors: tuple[str, ...],
     data: DataSpec | None,
     scheduler: str,
     config: Path | None,
@@ -59,8 +67,20 @@ def check(
     Exit codes: 0 identical or equivalent (or suspect, with a warning), 1 different, 6 inconclusive. With --config: 1 if
     any pair is different, else the code of the first that could not be read or run, else 6 if any is inconclusive.
     """
+    files.prepare()
     if config is not None:
-        asked = (source, target, target_format, seed, preset, data, report_path, reading.format, reading.interface)
+        asked = (
+            source,
+            target,
+            target_format,
+            seed,
+            preset,
+            floors or None,
+            data,
+            report_path,
+            reading.format,
+            reading.interface,
+        )
         if any(value is not None for value in asked) or reading.options != ReadOptions():
             raise click.UsageError("--config says what to check and how: give no files, formats, seed or --report")
         _check_all(config, files, fail_on, as_json=as_json)
@@ -83,6 +103,7 @@ def check(
         data=data,
         scheduler=scheduler,
         preset=preset or "",
+        floors=_floors(floors),
         progress=progress,
     )
     tell(report, report_path, as_json=as_json)
@@ -98,6 +119,22 @@ def check(
         if fail_on == "suspect":
             raise Different(told, report)
         click.echo(f"warning: {told}", err=True)
+
+
+def _floors(texts: tuple[str, ...]) -> dict[str, float]:
+    """The shares of coverage the user asks for."""
+    from modelhub.equivalence.coverage import KINDS
+
+    found = {}
+    for text in texts:
+        what, _, share = text.rpartition("=")
+        try:
+            found[what] = float(share)
+        except ValueError:
+            found[what] = -1.0
+        if what not in KINDS or not 0 <= found[what] <= 1:
+            raise click.UsageError(f"--floor {text!r}: say WHAT=SHARE, a share between 0 and 1 of {', '.join(KINDS)}")
+    return found
 
 
 def _check_all(path: Path, files: Files, fail_on: str | None, *, as_json: bool) -> None:

@@ -29,6 +29,7 @@ def report(reports: tuple[Path, ...], files: Files, fail_on: str | None) -> None
 
     if not files or files.folder is not None:
         raise click.UsageError("say what to write: --html, --junit or --summary")
+    files.prepare()
     views = [load(path) for path in reports]
     names = [view.title for view in views] if len(views) == 1 else [path.stem for path in reports]
     files.write(

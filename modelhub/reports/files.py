@@ -30,17 +30,26 @@ class Files:
     def __bool__(self) -> bool:
         return any((self.junit, self.summary, self.html, self.folder))
 
-    def write(self, outcomes: Sequence[Outcome], reports: Mapping[str, Report]) -> None:
-        """Write what was asked for. `reports`: by the name of their files, without suffix."""
-        from modelhub.reports.html import html
-        from modelhub.reports.junit import junit
-        from modelhub.reports.markdown import markdown
-
+    def prepare(self) -> None:
+        """Make the folder, and see that every file has one, before a long check is run. Raises `UsageError`."""
         if self.folder is not None:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UsageError(f"cannot make the folder {self.folder}: {error.strerror or error}") from error
+        for path in filter(None, (self.junit, self.summary, self.html)):
+            if path.is_dir():
+                raise UsageError(f"{path} is a folder; give the name of a file")
+            if not path.parent.is_dir():
+                raise UsageError(f"cannot write {path}: there is no folder {path.parent}")
+
+    def write(self, outcomes: Sequence[Outcome], reports: Mapping[str, Report]) -> None:
+        """Write what was asked for, after `prepare`. `reports`: by the name of their files, without suffix."""
+        from modelhub.reports.html import html
+        from modelhub.reports.junit import junit
+        from modelhub.reports.markdown import markdown
+
+        if self.folder is not None:
             for name, report in reports.items():
                 _write(self.folder / f"{name}.json", report.dumps())
             _write(self.folder / "index.html", html(outcomes))

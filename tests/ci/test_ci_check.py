@@ -201,6 +201,14 @@ def test_rendering_needs_a_report_and_a_place(modelhub, tmp_path: Path) -> None:
     assert not (tmp_path / "x.html").exists()
 
 
+@pytest.mark.parametrize("args", [["--junit", "no/where.xml"], ["--html", "."], ["--report-dir", "taken"]])
+def test_a_place_that_cannot_be_written_is_told_before_anything_runs(modelhub, tmp_path: Path, args: list[str]) -> None:
+    (tmp_path / "taken").write_text("a file")
+    done = modelhub("check", "--config", "nothing.yaml", *args)
+    assert done.returncode == 2
+    assert "folder" in done.stderr
+
+
 def test_a_summary_goes_where_nothing_can_be_replaced(models: Path, modelhub) -> None:
     done = modelhub("check", models / "bdt.xml", models / "bdt.onnx", "--summary", "/dev/stdout")
     assert done.returncode == 0, done.stderr
