@@ -6,6 +6,7 @@ A leg that could not run makes the verdict inconclusive, never passed.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from modelhub import plugins
 from modelhub.conversion import load_interface, read
 from modelhub.equivalence.bench import bench
+from modelhub.equivalence.coverage import FLOORS
 from modelhub.equivalence.presets import PRESETS
 from modelhub.equivalence.probes import Probe, Progress, probes
 from modelhub.equivalence.report import Report
@@ -46,6 +48,7 @@ def check(
     data: DataSpec | None = None,
     scheduler: str = "",
     preset: str = "",
+    floors: Mapping[str, float] = FLOORS,
     progress: Progress = iter,
 ) -> Report:
     """Compare two model files of any formats, on seeded probes and then on the real events of `data`, if given.
@@ -55,7 +58,8 @@ def check(
     cannot be seen in the files: then both are tried, and the one that fits is reported.
 
     `scheduler` hands the events to Dask: "local:2", or the address of a cluster (`modelhub.equivalence.cluster`).
-    `preset` names tolerances that stand in for the rounding bound (`modelhub.equivalence.presets`).
+    `preset` names tolerances that stand in for the rounding bound (`modelhub.equivalence.presets`), `floors` the share
+    of some kind of parts that must be reached for the check to mean something (`modelhub.equivalence.coverage`).
     """
     pair = readings(source, target, source_format, target_format, interface, options)
     source, source_format, options = pair.source
@@ -80,7 +84,7 @@ def check(
 
         job = Job((source, source_format, options), (target, target_format, target.name), record, data, seed, preset)
         stream(report, job, scheduler=scheduler, progress=progress)
-        report.coverage = report.reach.told({})
+    report.coverage = report.reach.told(floors)
     if not report.parameters:  # a change too small for any probe shows nowhere else
         _compare_parameters(report, model, target, target_format)
     return report

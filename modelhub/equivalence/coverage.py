@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from modelhub.graph.forest import Compare, Forest
 from modelhub.graph.forest_eval import leaves
 
-__all__ = ["FLOORS", "Coverage", "Reach", "TreeReach"]
+__all__ = ["FLOORS", "KINDS", "Coverage", "Reach", "TreeReach"]
 
 FLOORS = {"tree nodes both ways": 0.25, "tree leaves": 0.25, "ReLU units both states": 0.25, "sequence lengths": 0.5}
 """The share of each that must be reached, where the user does not say; others need not be."""
+
+KINDS = (*FLOORS, "saturated units, both ends", "defaults put in for NaN", "operators")
+"""All that is counted."""
 
 
 @dataclass(frozen=True)

@@ -155,3 +155,23 @@ def test_a_change_too_small_for_probes_is_suspect(net: Path) -> None:
     rounded = modelhub.check(net, changed(net, "dense_1/weight", 1.2e-7))
     assert rounded.verdict == "equivalent"
     assert len(rounded.parameters) == 1
+
+
+def test_a_floor_that_is_not_reached(net: Path, modelhub) -> None:
+    """No unit of a softmax network saturates; whoever wants one to gets no verdict."""
+    proto = onnx.load(net)
+    for node in proto.graph.node:
+        if node.op_type == "Elu":
+            node.op_type = "Sigmoid"
+            del node.attribute[:]
+    onnx.save(proto, net)
+    assert modelhub("check", net, net).returncode == 0
+    some = modelhub("check", net, net, "--floor", "saturated units, both ends=1", "--floor", "operators=1", "--json")
+    coverage = {c["what"]: c for c in json.loads(some.stdout)["coverage"]}
+    assert coverage["operators"]["reached"] == coverage["operators"]["of"] > 3
+    assert coverage["defaults put in for NaN"]["of"] == 5
+    saturated = coverage["saturated units, both ends"]
+    assert saturated["of"] == 64
+    assert some.returncode == (0 if saturated["reached"] == 64 else 6)
+    assert modelhub("check", net, net, "--floor", "operators=2").returncode == 2
+    assert modelhub("check", net, net, "--floor", "leaves=1").returncode == 2
