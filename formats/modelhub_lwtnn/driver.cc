@@ -136,7 +136,7 @@ struct Network {
 
   void ask(Question& question) {
     if (question.scan) {
-      if (!graph) throw std::runtime_error("a sequential file answers with its last step only (lwt::LightweightRNN)");
+      if (!graph) throw std::runtime_error("only a graph can be scanned");
       const lwt::VectorMap rows = graph->scan(scalars, sequences, question.output);
       question.steps = question.labels.empty() ? 0 : rows.at(question.labels.front()).size();
       for (Count step = 0; step < question.steps; ++step) {

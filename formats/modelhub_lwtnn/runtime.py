@@ -15,7 +15,7 @@ from modelhub_lwtnn.engine import evaluate
 from modelhub_lwtnn.parse import read
 from modelhub_lwtnn.process import Process
 from modelhub_lwtnn.questions import Questions
-from modelhub_lwtnn.schema import Array
+from modelhub_lwtnn.schema import Array, GraphNetwork
 from modelhub_lwtnn.wiring import as_graph
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def real(path: Path, interface: Interface, precision: str) -> LwtnnEngine:
     network = read(path)
     graph = as_graph(network)
     questions = Questions(graph, interface)
+    if not isinstance(network, GraphNetwork) and any(answer.sequence for answer in questions.wanted):
+        raise Inconclusive("lwtnn itself answers to a sequential file with the last step only, not with every step")
     prefix = library.mentioned()
     if prefix is None:
         raise Inconclusive("lwtnn itself is not installed: LWTNN_PREFIX or lwtnn-config on the path tells where it is")
