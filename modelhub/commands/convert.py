@@ -79,3 +79,5 @@ def convert(
         return
     tell(report, report_path, as_json=as_json)
     click.echo(f"{output}: written; {summary(report)}", err=True)
+    if report.verdict == "suspect":
+        click.echo("warning: it differs by more than rounding is likely to explain; look at the worst cases", err=True)

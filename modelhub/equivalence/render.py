@@ -75,6 +75,7 @@ def show(report: Report) -> None:
         ("coverage", [c.told for c in report.coverage]),
         ("not compared", _skipped(report)),
         ("real events", _real_events(report)),
+        ("undecidable", _undecidable(report)),
         ("worst cases", _worst_cases(report)),
         (f"events that differ by more, preset {report.preset}", _bands(report) if report.preset else []),
     ):
@@ -111,6 +112,17 @@ def _skipped(report: Report) -> list[str]:
         probe, _, reason = line.partition(": ")
         by_reason.setdefault(reason, []).append(probe)
     return [f"{', '.join(probes)}: {reason}" for reason, probes in by_reason.items()]
+
+
+def _undecidable(report: Report) -> list[str]:
+    """Where sides differ on events that rounding may turn at a hard decision."""
+    return [
+        f"{' – '.join(leg.between)}, {leg.precision}, probe {r.probe}: {r.undecidable} events "
+        "within rounding of a decision"
+        for leg in report.legs
+        for r in leg.results
+        if r.undecidable
+    ]
 
 
 def _bands(report: Report) -> list[str]:
