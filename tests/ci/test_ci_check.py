@@ -14,9 +14,10 @@ from ci_models import config
 
 import modelhub as modelhub_package
 from modelhub.equivalence import suite
-from modelhub.equivalence.config import read_config
+from modelhub.equivalence.config import Pair, read_config
 from modelhub.equivalence.report import Report
 from modelhub.equivalence.suite import exit_code
+from modelhub.errors import UsageError
 from modelhub.reports.view import Outcome
 
 WAIVER = "waivers:\n  - {{pair: {}, finding: {}, reason: agreed, owner: ada, expires: {}}}"
@@ -154,10 +155,9 @@ def test_real_events_are_run_besides_the_probes(checked, models: Path, tmp_path:
     assert "events.npz: 40 events" in (tmp_path / "out" / "index.html").read_text()
 
 
-def test_a_floor_of_nothing_known_is_refused(checked) -> None:
-    done = checked(config("bdt", more="floors: {tree leafs: 1.0}"))
-    assert done.returncode == 2
-    assert "tree leafs" in done.stderr
+def test_a_floor_of_nothing_known_is_refused(models: Path) -> None:
+    with pytest.raises(UsageError, match="tree leafs"):
+        suite.check_pair(Pair("x", models / "bdt.xml", models / "bdt.onnx", floors={"tree leafs": 1.0}))
 
 
 def test_a_bad_configuration_is_a_refusal_with_its_line(checked) -> None:

@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 
 from modelhub.equivalence.config import Waiver, read_config, schema
+from modelhub.equivalence.coverage import KINDS
 from modelhub.equivalence.presets import PRESETS
 from modelhub.errors import UnreadableFile, UsageError
 
@@ -63,7 +64,8 @@ def test_everything_it_can_say(tmp_path: Path) -> None:
     assert found.waivers == (Waiver("bdt", "suspect", "known", "ada", date(2027, 1, 31), "source-target", "wide"),)
 
 
-def test_the_schema_is_a_schema_and_knows_every_preset() -> None:
+def test_the_schema_is_a_schema_and_knows_every_preset_and_floor() -> None:
+    assert tuple(schema()["$defs"]["floors"]["propertyNames"]["enum"]) == KINDS
     assert schema()["$defs"]["pair"]["properties"]["preset"]["enum"] == list(PRESETS)
     jsonschema.Draft202012Validator.check_schema(schema())
 
@@ -85,7 +87,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ("fail_on: difference\n" + PAIR, r"line 1: fail_on: .* none of different, suspect; did you mean 'different'\?"),
         ("seed: lucky\n" + PAIR, "line 1: seed: 'lucky' is not of type integer"),
         ("seed: -1\n" + PAIR, "line 1: seed: '-1' does not fit"),
-        ("floors: {leaves: 1.5}\n" + PAIR, "line 1: floors.leaves"),
+        ("floors: {tree leaves: 1.5}\n" + PAIR, "line 1: floors.tree leaves"),
+        ("floors: {tree leafs: 0.5}\n" + PAIR, "line 1: floors: 'tree leafs' .*; did you mean 'tree leaves'"),
         ("pairs: []\n", "line 1: pairs"),
         ("version: 1\n", "line 1: the file: pairs missing"),
         ("pairs:\n  - name: a\n    source: a.xml\n", r"line 2: pairs.0: target missing"),
