@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from modelhub.errors import Notice, UsageError
 from modelhub.graph.precision import to_precision
@@ -62,6 +63,7 @@ def write_repro(found: Diff, folder: Path, files: Sequence[tuple[str, Path]]) ->
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Notice)
                 double = to_precision(model.clone(), "float64")
+                common.RemoveUnusedNodesPass()(double)  # of what was spelled out, the constants
             (scratch / f"graph_of_{side}.onnx").write_bytes(ir.to_proto(double).SerializeToString())
             for value in double.graph.inputs:
                 dtype = value.dtype.numpy() if value.dtype is not None else np.float64

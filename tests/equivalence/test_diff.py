@@ -283,8 +283,9 @@ def test_the_folder_shows_the_difference_without_modelhub(broken, pair, tmp_path
     }  # fmt: skip
     assert "modelhub" not in (folder / "repro.py").read_text().split('"""')[2]
     assert len((folder / "repro.py").read_text().splitlines()) <= 13
-    shown = subprocess.run([sys.executable, "repro.py"], cwd=folder, capture_output=True, text=True, check=True).stdout
-    source, other = (np.array(json.loads(line.split(" ", 2)[2])) for line in shown.splitlines())
+    shown = subprocess.run([sys.executable, "repro.py"], cwd=folder, capture_output=True, text=True, check=True)
+    assert shown.stderr == ""
+    source, other = (np.array(json.loads(line.split(" ", 2)[2])) for line in shown.stdout.splitlines())
     assert np.abs(source - other).max() > 1e-3
     again = subprocess.run([*command, "--interface", str(tmp_path / "record.json")], capture_output=True, text=True)
     assert again.returncode == UsageError.exit_code
