@@ -91,11 +91,11 @@ class Usual:
         """From a sample: its answer, and how far shaking moved it."""
         absolute, relative = {}, {}
         for name, moved in deviation.items():
-            size = np.abs(answer[name])
+            size, known = np.abs(answer[name]), np.isfinite(answer[name])
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = np.where(size > 0, moved / size, np.inf)
-            absolute[name] = np.quantile(moved, CAREFUL, axis=0, method="lower")
-            relative[name] = np.quantile(np.where(np.isnan(ratio), np.inf, ratio), CAREFUL, axis=0, method="lower")
+            absolute[name] = _low(np.where(known, moved, np.inf))
+            relative[name] = _low(np.where(known, ratio, np.inf))
         return cls(absolute, relative)
 
     def deviation(self, name: str, answer: Array) -> Array:
@@ -103,6 +103,14 @@ class Usual:
         with np.errstate(invalid="ignore", over="ignore"):
             scaled = self.relative[name] * np.abs(answer)
         return np.asarray(np.maximum(self.absolute[name], np.where(np.isfinite(scaled), scaled, 0.0)))
+
+
+def _low(numbers: Array) -> Array:
+    """The quantile `CAREFUL` of the finite numbers along the first axis; 0 where there are none."""
+    ordered = np.sort(numbers, axis=0)
+    place = (CAREFUL * np.maximum(np.isfinite(ordered).sum(axis=0) - 1, 0)).astype(np.int64)
+    found = np.take_along_axis(ordered, place[np.newaxis], axis=0)[0]
+    return np.where(np.isfinite(found), found, 0.0)
 
 
 @dataclass(frozen=True)
@@ -207,6 +215,7 @@ class Bound:
                     continue
                 with np.errstate(invalid="ignore"):
                     fits = np.abs(np.subtract(a[name], b[name], dtype=np.float64)) <= allowed.tolerance
+                fits |= (a[name] == b[name]) | (np.isnan(a[name]) & np.isnan(b[name]))  # infinities and NaN
                 doubtful |= ~fits.reshape(probe.events, -1).all(axis=1)
         doubtful[events] = False
         more = np.flatnonzero(doubtful)

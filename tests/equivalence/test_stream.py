@@ -23,6 +23,8 @@ import modelhub
 from modelhub.cli import cli
 from modelhub.data import DataSpec
 from modelhub.equivalence import stream as room
+from modelhub.equivalence.bounds import Bound
+from modelhub.equivalence.probes import Probe
 from modelhub.equivalence.render import show
 from modelhub.equivalence.report import Report, schema
 from modelhub.errors import Inconclusive, UsageError
@@ -261,6 +263,40 @@ def test_workers_with_other_files_or_engines_are_not_merged(folder: Path) -> Non
         room.run(job(folder, "net.onnx"), 0, 1).merge(room.run(job(folder, "late.onnx"), 1, 2))
     with pytest.raises(Inconclusive, match=r"a worker runs events\.root of"):
         room.run(job(folder), 0, 1).merge(room.run(job(folder, data="events.root"), 1, 2))
+
+
+def shaken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of events that were shaken, as they are."""
+    counted: list[int] = []
+    whole = Bound.of
+
+    def of(self: Bound, probe: Probe, answer: dict[str, np.ndarray]):
+        counted.append(probe.events)
+        return whole(self, probe, answer)
+
+    monkeypatch.setattr(Bound, "of", of)
+    return counted
+
+
+def test_only_a_sample_is_shaken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = checked(folder / "net.onnx")
+    counted = shaken(monkeypatch)
+    room.stream(report, job(folder, "net.onnx"))
+    assert len(counted) == 6  # one per length, of the first block
+    assert sum(counted) <= BLOCK
+
+
+def test_events_that_give_nan_need_no_shaking(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "events.h5").write_bytes((folder / "events.h5").read_bytes())
+    with h5py.File(tmp_path / "events.h5", "r+") as file:
+        jets = file["jets"][:]
+        jets["pt"][::2] = np.nan
+        file["jets"][:] = jets
+    report = checked(folder / "net.onnx")
+    counted = shaken(monkeypatch)
+    room.stream(report, replace(job(folder, "net.onnx"), data=DataSpec(tmp_path / "events.h5", block=BLOCK)))
+    assert report.verdict == "equivalent"
+    assert sum(counted) <= BLOCK
 
 
 def test_events_of_a_limit_are_the_first(folder: Path) -> None:
