@@ -23,6 +23,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ __all__ = ["INCOMING", "Folder", "Item", "Staged", "Store", "Wait", "chunks", "p
 
 CHUNK = 1 << 20
 INCOMING = "incoming"
+NEWBORN = 5.0
+"""Seconds in which a staged file may not be locked yet."""
 
 
 @dataclass(frozen=True)
@@ -241,12 +244,14 @@ class Folder:
 
 
 def _held(path: Path) -> bool:
-    """Whether a living process holds the lock that `staged` takes."""
+    """Whether a living process holds the lock that `staged` takes, or has just made the file and will."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError as error:
         return error.errno != errno.EACCES  # gone in between; a file nobody may read is no staged one of ours
     try:
+        if 0 <= time.time() - os.fstat(handle).st_mtime < NEWBORN:
+            return True
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -49,7 +50,22 @@ class Trust(Lookup):
             else:
                 findings += rebuild.examine(self._blobs, s.ref, manifest, seen)
                 findings += rebuild.survivors(self._blobs, s.ref, [("report", r.sha256) for r in later], seen)
-        return list(dict.fromkeys(findings))
+        return list(dict.fromkeys([*self._behind(), *findings]))
+
+    def _behind(self) -> Iterator[Finding]:
+        """Logs that are ahead of the index, and stay so: a publisher that is at work is given time to end."""
+        for attempt in range(5):
+            ahead = {name: self._log.length(name) for name in self._log.names()}
+            with self._reading() as db:
+                heads = index.heads(db)
+            stands = {name: heads.get(name, Head()).entries for name in ahead}
+            ahead = {name: length for name, length in ahead.items() if length > stands[name]}
+            if not ahead:
+                return
+            time.sleep(0.1 * (attempt + 1))
+        for name, length in ahead.items():
+            what = f"the log has {length} entries, the index {stands[name]}"
+            yield Finding(name, f"{what}; the next publish or reindex takes in the rest")
 
     def fsck(self, *, mend: bool = False, source: Core | None = None) -> Sequence[Finding]:
         """Every divergence of index, logs, manifests and blobs, and what crashes left over; told is what stays so.
@@ -148,15 +164,14 @@ class Trust(Lookup):
         is not touched, for a lost manifest cannot say what belongs to it.
         """
         self._require()
-        with self._reading():
-            pass
+        with self._reading() as db:
+            if rebuild.compare(db, self._log, self._blobs):
+                raise RegistryError(
+                    f"{self.address}: damaged, so nothing is removed; `modelhub registry fsck` says where"
+                )
         with self._database.writing() as db:
             for name in self._log.names():
                 self._follow(db, name)
-            if rebuild.compare(db, self._log, self._blobs):
-                raise RegistryError(
-                    f"{self.address}: damaged, so nothing is removed; `modelhub registry fsck` tells what"
-                )
             kept = index.every_blob(db)
             orphans = [self._blobs.key(sha256) for sha256 in self._blobs.list() if sha256 not in kept]
             unfinished = list(self._store.leftovers(grace))

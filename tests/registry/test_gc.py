@@ -31,7 +31,13 @@ def dead(root: Path) -> Path:
     """An unfinished file whose writer is no more."""
     path = root / "incoming" / "modelhub-1-0123456789abcdef"
     path.write_bytes(b"half")
+    aged(path)
     return path
+
+
+def aged(path: Path) -> None:
+    """Written some time ago."""
+    os.utime(path, (1e9, 1e9))
 
 
 def test_orphans_and_unfinished_files_go_and_all_else_stays(proved: Registry) -> None:
@@ -63,6 +69,8 @@ def test_a_living_publisher_loses_nothing(proved: Registry, files) -> None:
     assert proved.gc(grace=0).unfinished == ()
     other.send_signal(signal.SIGKILL)
     other.wait()
+    assert proved.gc().unfinished == ()  # it may have been made a moment ago, and be locked in the next
+    aged(path)
     assert proved.gc().unfinished == (f"incoming/{path.name}",)
     assert not path.exists()
 
@@ -149,6 +157,29 @@ def test_locks_are_looked_at_not_taken_from_strangers(tmp_path: Path) -> None:
     store = Folder(tmp_path)
     assert store.leftovers(0) == []
     with staged(store, [b"x"]) as blob:
+        aged(Path(blob.path))
         os.rename(blob.path, blob.path + "x")  # noqa: PTH104
         assert store.leftovers(0) == []
     assert len(store.leftovers(0)) == 1
+
+
+def test_checks_and_sweeps_beside_publishers_find_nothing(tmp_path: Path) -> None:
+    """What is on its way is no damage."""
+    script = (
+        "import sys, pathlib; from modelhub_registry import Registry\n"
+        "root = pathlib.Path(sys.argv[1]); path = root.parent / f'net-{sys.argv[2]}.bin'\n"
+        "for k in range(40):\n"
+        "    path.write_text(f'{sys.argv[2]} {k}'); Registry(root).push('btag', [path])"
+    )
+    root = tmp_path / "registry"
+    others = [subprocess.Popen([sys.executable, "-c", script, str(root), str(k)]) for k in range(2)]
+    swept = 0
+    with Registry(root) as registry:
+        while any(other.poll() is None for other in others):
+            if (root / "index.sqlite").exists():
+                assert registry.fsck() == []
+                swept += len(registry.gc().orphans) + len(registry.gc().unfinished)
+        assert [other.returncode for other in others] == [0, 0]
+        assert swept == 0
+        assert len(registry.list()) == 80
+        assert registry.fsck() == []
