@@ -86,7 +86,7 @@ class Batch:
     """Events that go through an engine in one call.
 
     events: the place in the file of each row; where a graph takes batches of one size, the last rows may repeat.
-    length: the steps of the longest sequence, None without sequences.
+    length: the steps of the longest sequence, 0 if one is empty (which not every engine takes), None without sequences.
     arrays: raw inputs by tensor name, [events, features] and [events, steps, features].
     """
 
@@ -172,7 +172,8 @@ class Events:
             else:
                 values = part[rows]
             arrays[feed.record.tensor] = values
-        return Batch(offset + rows, count, max(lengths, default=None), arrays)
+        length = None if not lengths else 0 if 0 in lengths else max(lengths)
+        return Batch(offset + rows, count, length, arrays)
 
     def _steps(self, feed: Feed) -> tuple[int, int | None]:
         """The fewest and the most steps this input takes."""

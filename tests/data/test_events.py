@@ -82,6 +82,9 @@ def test_two_sequences_are_grouped_by_both_lengths(tmp_path: Path) -> None:
     assert sum(b.count for b in batches) == 300
     shapes = {(b.arrays["tracks"].shape[1], b.arrays["hits"].shape[1]) for b in batches}
     assert len(shapes) == len(batches) == 12
+    assert all(
+        b.length == (0 if 0 in (lengths := [x.shape[1] for x in b.arrays.values()]) else max(lengths)) for b in batches
+    )
     assert all(np.isfinite(b.arrays["tracks"]).all() and np.isfinite(b.arrays["hits"]).all() for b in batches)
 
 
