@@ -87,7 +87,7 @@ class Hdf5Table:
             flat = raw.reshape(-1, raw.shape[-1]) if self._sequence else raw
             rows = stacked([flat[:, int(name)] for name in names], dtype, self.where)
             return Ragged(rows, np.full(len(raw), raw.shape[1])) if self._sequence else rows
-        fields = [*names, *([self._valid] if self._valid else [])]
+        fields = list(dict.fromkeys([*names, *([self._valid] if self._valid else [])]))
         with reading(self.where, "HDF5"):
             raw = self._dataset.fields(fields)[start:stop]
         if not self._sequence:

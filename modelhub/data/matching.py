@@ -85,6 +85,8 @@ def _table(
     candidates: Sequence[Table], record: Input, names: Sequence[str], *, invented: bool
 ) -> tuple[Table, tuple[str, ...]]:
     """The table that holds every one of `names`, and its columns for them."""
+    if not names:
+        raise UsageError(f"input {safe_text(record.name)} names no variables; give them with --interface")
     fits = [(table, found) for table in candidates if (found := _columns(table, record, names)) is not None]
     if len(fits) > 1:
         fits = [fit for fit in fits if fit[0].name in (record.name, record.tensor)] or fits

@@ -52,7 +52,7 @@ class ParquetTable:
                 groups.append(index)
             at += rows
         with reading(self.where, "Parquet"):
-            pieces = self._file.iter_batches(batch_size=size, row_groups=groups, columns=list(names))
+            pieces = self._file.iter_batches(batch_size=size, row_groups=groups, columns=list(dict.fromkeys(names)))
         waiting: list[Any] = []
         skip, have = start - first, 0
         for begin in range(start, stop, size):

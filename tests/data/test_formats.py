@@ -107,6 +107,15 @@ def test_vectors_alone(tmp_path: Path, name: str) -> None:
     assert len(got) == EVENTS
 
 
+@pytest.mark.parametrize("name", ["a.h5", *WHOLE])
+def test_a_column_may_feed_two_variables(tmp_path: Path, name: str) -> None:
+    path = {"a.h5": h5, **WHOLE}[name](tmp_path / name)
+    batches = read(path, Input("jet", features("pt", "again")), columns={"again": "pt"})
+    x = np.concatenate([b.arrays["jet"] for b in batches])
+    np.testing.assert_array_equal(x[:, 0], x[:, 1])
+    np.testing.assert_array_equal(x[:, 0], jets(EVENTS)["pt"])
+
+
 def test_nulls_are_nan_in_parquet(tmp_path: Path) -> None:
     table = pa.table({"pt": pa.array([1, None, 3]), "d0": pa.array([[1.5, None], None, []], pa.list_(pa.float32()))})
     pq.write_table(table, tmp_path / "a.parquet")

@@ -104,6 +104,11 @@ def test_tables_must_hold_the_same_events(tmp_path: Path) -> None:
         feeds(str(path), JET, TRACKS)
 
 
+def test_input_without_variables_is_refused(sample: Path) -> None:
+    with pytest.raises(UsageError, match="input jet names no variables"):
+        feeds(str(sample), Input("jet", ()))
+
+
 def test_model_without_names_says_so(sample: Path) -> None:
     graph = model(Input("in", features("f0", "f1")))
     graph.metadata_props.clear()
