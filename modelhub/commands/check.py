@@ -115,7 +115,9 @@ def check(
     if report.verdict == "inconclusive":
         raise Inconclusive(f"the check is incomplete: {'; '.join(report.missing)}")
     if report.verdict == "suspect":
-        told = f"{target.name} differs from {source.name} by more than rounding is likely to explain"
+        differs = any(leg.verdict == "suspect" for leg in report.legs)
+        why = "differs by more than rounding is likely to explain from" if differs else "holds other numbers than"
+        told = f"{target.name} {why} {source.name}"
         if fail_on == "suspect":
             raise Different(told, report)
         click.echo(f"warning: {told}", err=True)
