@@ -15,7 +15,7 @@ from modelhub.protocols import ReadOptions
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Inspection", "LayerRow", "inspect"]
+__all__ = ["Inspection", "LayerRow", "inspect", "operator_of", "shape_of", "size_of"]
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ def inspect(
         for value in node.inputs:
             if value is not None and value.is_initializer() and value.name not in counted:
                 counted.add(value.name or "")
-                parameters += _size(value)
-        rows.append(LayerRow(node.name or "", _operator(node), _shape(node.outputs[0]), parameters))
+                parameters += size_of(value)
+        rows.append(LayerRow(node.name or "", operator_of(node), shape_of(node.outputs[0]), parameters))
     return Inspection(
         path.name,
         format,
@@ -87,17 +87,19 @@ def inspect(
     )
 
 
-def _operator(node: ir.Node) -> str:
+def operator_of(node: ir.Node) -> str:
+    """The operator of a node, after its domain where that is not ONNX's own."""
     return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
 
 
-def _size(value: ir.Value) -> int:
+def size_of(value: ir.Value) -> int:
     """How many floating-point numbers an initializer holds; shapes and axes are no parameters."""
     tensor = value.const_value
     return math.prod(tensor.shape.numpy()) if tensor is not None and tensor.dtype.is_floating_point() else 0
 
 
-def _shape(value: ir.Value) -> str:
+def shape_of(value: ir.Value) -> str:
+    """The shape of a value, symbolic axes by name, "?" where unknown."""
     if value.shape is None:
         return "?"
     return "×".join(str(dim) if isinstance(dim, int) else str(dim.value or "?") for dim in value.shape) or "scalar"

@@ -21,7 +21,7 @@ from modelhub_registry.search import search as found_by
 if TYPE_CHECKING:
     from modelhub_registry.running import Model
 
-__all__ = ["Details", "Lineage", "Lookup", "Step"]
+__all__ = ["Details", "Lineage", "Lookup", "Step", "steps_of"]
 
 _DIGEST = re.compile(r"(sha256:)?([0-9a-f]{8,64})")
 
@@ -56,6 +56,20 @@ class Lineage:
     version: Version
     steps: tuple[Step, ...]
     shared: tuple[Found, ...]
+
+
+def steps_of(version: Version) -> tuple[Step, ...]:
+    """The conversions of a version that a report tells of."""
+    judged = version.judged
+    sources = {a.sha256: a for a in judged.artifacts if a.is_source}
+    return tuple(
+        Step(source.role, a.role, judged.report_name(report), report.verdict, report.covers.get("graph"))
+        for report in judged.reports
+        for a in judged.artifacts
+        if a.sha256 == report.covers["target"]
+        and (source := sources.get(report.covers["source"]))
+        and a is not source
+    )
 
 
 class Lookup(Core):
@@ -103,17 +117,7 @@ class Lookup(Core):
     def lineage(self, ref: str) -> Lineage:
         """Source, graph and exports of a version, what proves each step, and where else the same files are."""
         version = self.version(ref)
-        judged = version.judged
-        sources = {a.sha256: a for a in judged.artifacts if a.is_source}
-        steps = [
-            Step(source.role, a.role, judged.report_name(report), report.verdict, report.covers.get("graph"))
-            for report in judged.reports
-            for a in judged.artifacts
-            if a.sha256 == report.covers["target"]
-            and (source := sources.get(report.covers["source"]))
-            and a is not source
-        ]
-        return Lineage(version, tuple(steps), tuple(self.sharing(ref)))
+        return Lineage(version, steps_of(version), tuple(self.sharing(ref)))
 
     def aliases(self, name: str) -> dict[str, int]:
         """The aliases of a model and the version numbers they point to."""
