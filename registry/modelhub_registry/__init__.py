@@ -5,6 +5,8 @@
     version = registry.push("btag", ["net.pt2", "net.json"], reports=["report.json"])
     registry.alias("btag@1", "prod")
     registry.get("btag@prod", to="here")
+    registry.search("epoch=2026 and auc>0.9")
+    registry.load("btag@prod")(events)                      # onnxruntime, fed by the names of the variables
 
 A registry is a folder, or a place at a URL, that explains itself:
 
