@@ -70,7 +70,7 @@ def command(work: Callable[..., None], group: click.Group = registry) -> click.C
     ) -> None:
         from modelhub_registry.opening import open_registry
 
-        before, beside = context.obj
+        before, beside = context.obj or (None, None)  # `modelhub which` stands without the group
         with open_registry(before if place is None else place, beside if database is None else database) as opened:
             work(opened, as_json, **arguments)
 

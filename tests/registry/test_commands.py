@@ -302,3 +302,14 @@ def test_init(run, files, tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere/blobs").is_dir()
     ok(run("alias", "btag@1", "prod"))
     assert "may not become" in str(run("alias", "btag@1", "online").exception)
+
+
+def test_which_stands_beside_the_group_too(proved: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from modelhub_registry.commands_lookup import which
+
+    monkeypatch.setenv("MODELHUB_REGISTRY", str(proved.root))
+    answer = CliRunner().invoke(which, [str(tmp_path / "in" / "net.json")])
+    assert answer.exit_code == 0, answer.output
+    assert "btag@1" in answer.output
