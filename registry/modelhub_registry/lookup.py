@@ -66,9 +66,7 @@ def steps_of(version: Version) -> tuple[Step, ...]:
         Step(source.role, a.role, judged.report_name(report), report.verdict, report.covers.get("graph"))
         for report in judged.reports
         for a in judged.artifacts
-        if a.sha256 == report.covers["target"]
-        and (source := sources.get(report.covers["source"]))
-        and a is not source
+        if a.sha256 == report.covers["target"] and (source := sources.get(report.covers["source"])) and a is not source
     )
 
 
