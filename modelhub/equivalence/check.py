@@ -64,6 +64,11 @@ def check(
     pair = readings(source, target, source_format, target_format, interface, options)
     source, source_format, options = pair.source
     target, target_format = pair.target
+    if data is not None:  # a name that is missing is told before any engine runs
+        from modelhub.data import open_events
+
+        first = pair.models[0][1]
+        open_events(data, first, Interface.of(first))
     reports: list[tuple[Report, Interface | None, ir.Model]] = []
     for record, model in pair.models:
         report = check_written(

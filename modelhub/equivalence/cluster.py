@@ -18,8 +18,8 @@ SHARES = 4
 MOST = 64
 """The most blocks in one piece of work."""
 
-PATIENCE = "30s"
-"""How long to wait for a scheduler to answer."""
+PATIENCE = 30.0
+"""Seconds to wait for a scheduler, and for a first worker."""
 
 
 def spread(job: Job, blocks: int, scheduler: str, progress: Progress) -> Iterator[Part]:
@@ -38,6 +38,10 @@ def spread(job: Job, blocks: int, scheduler: str, progress: Progress) -> Iterato
         raise UsageError('--scheduler needs Dask: pip install "modelhub-hep[dask]"') from None
     with ExitStack() as stack:
         client = _client(scheduler, stack)
+        try:
+            client.wait_for_workers(1, timeout=PATIENCE)
+        except TimeoutError:
+            raise UsageError(f"the cluster at {safe_text(scheduler)} has no workers") from None
         workers = max(len(client.nthreads()), 1)
         size = min(max(-(-blocks // (SHARES * workers)), 1), MOST)
         starts = range(0, blocks, size)

@@ -18,6 +18,7 @@ import onnx_ir as ir
 import pytest
 import uproot
 from click.testing import CliRunner
+from distributed import LocalCluster
 
 import modelhub
 from modelhub.cli import cli
@@ -222,8 +223,6 @@ def test_two_dask_workers_give_the_same_digest(folder: Path, modelhub) -> None:
 
 def test_a_cluster_that_is_there_already(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers elsewhere are told paths that do not depend on the folder the user stands in."""
-    from distributed import LocalCluster
-
     alone = modelhub.check(folder / "net.onnx", folder / "late.onnx", data=DataSpec(folder / "events.h5", block=BLOCK))
     monkeypatch.chdir(folder)
     here = room.Job(
@@ -242,7 +241,7 @@ def test_a_cluster_that_is_there_already(folder: Path, monkeypatch: pytest.Monke
 
 
 def test_a_cluster_that_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelhub.equivalence.cluster.PATIENCE", "1s")
+    monkeypatch.setattr("modelhub.equivalence.cluster.PATIENCE", 1.0)
     report = checked(folder / "net.onnx")
     for scheduler, told in (
         ("tcp://127.0.0.1:9", "no Dask scheduler answers at tcp://127.0.0.1:9"),
@@ -252,6 +251,15 @@ def test_a_cluster_that_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPat
     ):
         with pytest.raises(UsageError, match=told):
             room.stream(report, job(folder, "net.onnx"), scheduler=scheduler)
+
+
+def test_a_cluster_without_workers_is_not_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelhub.equivalence.cluster.PATIENCE", 1.0)
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        pytest.raises(UsageError, match="has no workers"),
+    ):
+        room.stream(checked(folder / "net.onnx"), job(folder, "net.onnx"), scheduler=cluster.scheduler_address)
 
 
 def test_workers_with_other_files_or_engines_are_not_merged(folder: Path) -> None:
@@ -325,6 +333,15 @@ def test_missing_names_are_told(folder: Path) -> None:
     assert isinstance(done.exception, UsageError)
     assert "input jet: " in str(done.exception)
     assert "has no column for pt, eta" in str(done.exception)
+
+
+def test_missing_names_are_told_before_any_engine_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("modelhub.equivalence.check.bench", never)
+    with pytest.raises(UsageError, match="has no column"):
+        modelhub.check(folder / "net.onnx", folder / "net.onnx", data=DataSpec(folder / "events.h5", ("tracks",)))
 
 
 def test_the_terminal_tells_what_was_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
