@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -11,8 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import modelhub
-from modelhub.errors import safe_text
+from modelhub.errors import ModelhubError, safe_text
 from modelhub_registry.server.guard import Audit, Capped, Options, Secured, Served
+from modelhub_registry.server.looks import page, wants_html
+from modelhub_registry.server.pages import pages
 from modelhub_registry.server.routes import SCHEMAS, Desk, api
 from modelhub_registry.tokens import Tokens
 
@@ -30,26 +33,52 @@ def create_app(registry: Served, options: Options) -> FastAPI:
     )
     desk = Desk(registry, options, Tokens(options.tokens), Audit(options.audit))
     app.include_router(api(desk))
+    app.include_router(pages(desk, lambda: _openapi(app)))
 
     @app.get("/healthz", summary="Whether the server is up", response_class=Response)
     async def health() -> Response:
         return Response("ok\n", media_type="text/plain")
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(safe_text(part, 40) for part in first["loc"])
-        return JSONResponse({"detail": f"{where}: {safe_text(first['msg'], 200)}"}, 422)
+        return _refusal(request, 422, f"{where}: {safe_text(first['msg'], 200)}")
 
     @app.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        return _refusal(request, error.status_code, error.detail, error.headers)
+
+    @app.exception_handler(ModelhubError)
+    async def failed(request: Request, error: ModelhubError) -> Response:
+        return _refusal(request, 500, str(error))
 
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.add_middleware(Secured)
     app.add_middleware(Capped, largest=options.largest)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(options.hosts), www_redirect=False)
     return app
+
+
+TITLES = {
+    400: "That cannot be answered",
+    401: "A token is needed",
+    403: "The token does not allow this",
+    404: "There is no such thing",
+    409: "What is stored stands against it",
+    422: "That cannot be answered",
+}
+
+
+def _refusal(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """A refusal: a page for a browser, JSON for a program."""
+    if not wants_html(request):
+        return JSONResponse({"detail": detail}, status, headers and dict(headers))
+    answer = page(
+        request, "error.html", status, title=TITLES.get(status, "That went wrong"), code=status, detail=detail
+    )
+    answer.headers.update(headers or {})
+    return answer
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

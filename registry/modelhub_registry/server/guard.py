@@ -6,10 +6,12 @@ refused or not: one JSON object a line, appended and synced.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -22,10 +24,11 @@ from fastapi import HTTPException, Request
 
 from modelhub.errors import safe_text
 from modelhub_registry.catalog import Registry
-from modelhub_registry.records import Provenance
+from modelhub_registry.records import Provenance, Version
 from modelhub_registry.tokens import Token, Tokens
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["Audit", "Capped", "Options", "Secured", "Served", "acting", "allowed"]
@@ -61,6 +64,27 @@ class Served(Registry):
         who = WHO.get()
         made = Registry._provenance()
         return made if who is None else replace(made, by=who)
+
+    @contextmanager
+    def looking(self) -> Iterator[Connection | None]:
+        """The index, to be read; None where no registry is yet."""
+        if self._place.settings() is None:
+            yield None
+            return
+        with self._reading() as db:
+            yield db
+
+    def blob(self, sha256: str, limit: int) -> bytes:
+        """The verified bytes of a file of at most `limit` bytes. Raises `DamageError`."""
+        return self._blobs.get(sha256, limit)
+
+    def save(self, sha256: str, path: Path) -> None:
+        """Write a file's bytes, verified, under a path. Raises `DamageError`."""
+        self._blobs.save(sha256, path)
+
+    def expired(self, version: Version) -> Iterable[str]:
+        """Which of the reports that count are too old to count at the gate, one line each."""
+        return self._expired(version.judged)
 
     def holds(self, sha256: str) -> bool:
         """Whether there is a file with this SHA-256."""
@@ -111,16 +135,19 @@ class Audit:
 
 
 def allowed(scope: str, options: Options, tokens: Tokens, audit: Audit) -> Callable[[Request], Awaitable[None]]:
-    """A dependency for routes that need `scope`. Answers 401 without a token, 403 where it does not reach."""
+    """A dependency for routes that need `scope`. Answers 401 without a token, 403 where it does not reach.
+
+    On a private server a browser may show its token as the password of HTTP Basic, to read.
+    """
+    challenge = 'Bearer, Basic realm="modelhub registry", charset="UTF-8"' if scope == "read" else "Bearer"
 
     def refusal(request: Request, status: int, said: str) -> HTTPException:
         if scope != "read":
             audit.note(request, status, said)
-        return HTTPException(status, said, {"WWW-Authenticate": "Bearer"} if status == 401 else None)
+        return HTTPException(status, said, {"WWW-Authenticate": challenge} if status == 401 else None)
 
     async def check(request: Request) -> None:
-        kind, _, shown = request.headers.get("authorization", "").partition(" ")
-        token = tokens.find(shown.strip()) if kind.lower() == "bearer" else None
+        token = tokens.find(_shown(request.headers.get("authorization", ""), scope))
         request.state.token = token
         if scope == "read" and not options.private:
             return
@@ -131,6 +158,23 @@ def allowed(scope: str, options: Options, tokens: Tokens, audit: Audit) -> Calla
             raise refusal(request, 403, said)
 
     return check
+
+
+def _shown(header: str, scope: str) -> str:
+    """The token in a request's header, "" where there is none.
+
+    A browser asks for a name and a password: any name, and the token as the password. It sends them again by itself,
+    whoever had it make the request, so by them one may read and nothing more.
+    """
+    kind, _, shown = header.partition(" ")
+    if kind.lower() == "bearer":
+        return shown.strip()
+    if kind.lower() == "basic" and scope == "read":
+        try:
+            return base64.b64decode(shown.strip(), validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+    return ""
 
 
 @contextmanager
