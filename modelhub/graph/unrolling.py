@@ -94,15 +94,17 @@ def _unroll(
     b = np.zeros((len(w), 2 * gates * units)) if tensors[2] is None else tensors[2].numpy().astype(np.float64)
     direction = node.attributes.get("direction")
     backwards = [False, True] if len(w) == 2 else [direction is not None and direction.as_string() == "reverse"]
-    mask = _mask(op, x, lengths) if lengths is not None else None
+    mask = _one_more(op, _mask(op, x, lengths), op.constant(False, "bool"))
     columns: list[list[ir.Value]] = []
     for index, back in enumerate(backwards):
         inside, outside = np.split(b[index], 2)
         projected = op("Add", op("MatMul", x, op.constant(w[index].T)), op.constant(inside))
         initial = [_initial(op, x, given[5 + n] if n + 5 < 7 else None, index, units) for n in range(states)]
         act = activations[index * len(defaults) : (index + 1) * len(defaults)]
+        projected = _one_more(op, projected, op.constant(0.0))
         columns.append(_scan(op, cell, projected, mask, initial, (r[index], outside, act), backward=back))
-    finals, outputs = list(zip(*columns, strict=True))[:states], [column[states] for column in columns]
+    edges = [op.ints(0), op.ints(-1), op.ints(0)]
+    finals, outputs = list(zip(*columns, strict=True))[:states], [op("Slice", c[states], *edges) for c in columns]
     y = op("Concat", *[op("Unsqueeze", value, op.ints(1)) for value in outputs], axis=1)
     return [y, *[op("Concat", *[op("Unsqueeze", v, op.ints(0)) for v in values], axis=0) for values in finals]]
 
@@ -111,7 +113,7 @@ def _scan(
     op: Scribe,
     cell: Cell,
     projected: ir.Value,
-    mask: ir.Value | None,
+    mask: ir.Value,
     initial: list[ir.Value],
     parts: tuple[Array, Array, list[Activation]],
     *,
@@ -121,31 +123,24 @@ def _scan(
     body = Scribe(op.graph, f"{op.name}/step_{len(op.nodes)}")
     old = [_inner(body, f"state_{index}") for index in range(len(initial))]
     step = _inner(body, "x")
-    inputs = [*old, step]
+    here = ir.Value(name=f"{body.name}/mask", type=ir.TensorType(ir.DataType.BOOL))
     new = cell(body, step, old, *parts)
-    hidden = new[0]
-    scanned = [projected]
-    if mask is not None:
-        here = ir.Value(name=f"{body.name}/mask", type=ir.TensorType(ir.DataType.BOOL))
-        inputs.append(here)
-        scanned.append(mask)
-        hidden = body("Where", here, new[0], body.constant(0.0))
-        new = [body("Where", here, a, b) for a, b in zip(new, old, strict=True)]
-    # One value may not be two outputs of a graph.
-    results = [body("Identity", value) for value in (*new, hidden)]
+    hidden = body("Where", here, new[0], body.constant(0.0))
+    results = [*(body("Where", here, a, b) for a, b in zip(new, old, strict=True)), hidden]
     for value in results:
         value.type = ir.TensorType(ir.DataType.DOUBLE)
-    graph = ir.Graph(inputs, results, nodes=body.nodes, name=body.name)
+    graph = ir.Graph([*old, step, here], results, nodes=body.nodes, name=body.name)
     way = [1 if backward else 0]
     return list(
         op.many(
             "Scan",
             *initial,
-            *scanned,
+            projected,
+            mask,
             outputs=len(results),
             body=graph,
-            num_scan_inputs=len(scanned),
-            scan_input_directions=way * len(scanned),
+            num_scan_inputs=2,
+            scan_input_directions=way * 2,
             scan_output_directions=way,
         )
     )
@@ -155,8 +150,17 @@ def _inner(body: Scribe, name: str) -> ir.Value:
     return ir.Value(name=f"{body.name}/{name}", type=ir.TensorType(ir.DataType.DOUBLE))
 
 
-def _mask(op: Scribe, x: ir.Value, lengths: ir.Value) -> ir.Value:
-    """Whether step t of event n is inside its sequence: [steps, events, 1]."""
+def _one_more(op: Scribe, steps: ir.Value, value: ir.Value) -> ir.Value:
+    """`steps` and a step behind them that is of no sequence: onnxruntime's Scan wants one step at least."""
+    shape = op("Concat", op.ints(1), op("Shape", steps, start=1), axis=0)
+    return op("Concat", steps, op("Expand", value, shape), axis=0)
+
+
+def _mask(op: Scribe, x: ir.Value, lengths: ir.Value | None) -> ir.Value:
+    """Whether step t of event n is inside its sequence: [steps, events, 1]; all are where no lengths are given."""
+    if lengths is None:
+        shape = op("Concat", op("Shape", x, start=0, end=2), op.ints(1), axis=0)
+        return op("Expand", op.constant(True, "bool"), shape)
     steps = op("Squeeze", op("Shape", x, start=0, end=1))
     position = op("Range", op.constant(0, "int64"), steps, op.constant(1, "int64"))
     inside = op("Less", op("Unsqueeze", position, op.ints(1)), op("Cast", lengths, to=ir.DataType.INT64))

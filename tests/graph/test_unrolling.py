@@ -77,6 +77,27 @@ def test_recurrent(
         np.testing.assert_allclose(low, high, rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_no_steps_leave_the_state_as_it_was(kind: str, gates: int, direction: str) -> None:
+    """onnxruntime's own operators do not all survive that; what ONNX says of it is plain."""
+    rng = np.random.default_rng(0)
+    b = Builder()
+    shapes = ((1, gates * UNITS, INPUTS), (1, gates * UNITS, UNITS))
+    weights = [b.constant(rng.standard_normal(shape).astype("f4"), "W") for shape in shapes]
+    start = rng.standard_normal((1, EVENTS, UNITS)).astype("f4")
+    x = b.input("x", ["T", "N", INPUTS])
+    y, h = b.ops(
+        kind, x, *weights, None, None, b.constant(start, "s"), outputs=2, hidden_size=UNITS, direction=direction
+    )
+    b.output(y, "y", ["T", 1, "N", UNITS])
+    b.output(h, "h", [1, "N", UNITS])
+    double = to_precision(b.finish(), "float64")
+    steps, last = session(double).run(None, {"x": np.zeros((0, EVENTS, INPUTS))})
+    assert steps.shape == (0, 1, EVENTS, UNITS)
+    np.testing.assert_array_equal(last, start.astype("f8"))
+
+
 @pytest.mark.parametrize(
     ("spatial", "attributes"),
     [
