@@ -7,7 +7,7 @@ get their keys. So whatever has a key and is not in a log, seen while holding th
 
 What makes a publish durable in a `Folder`: three waits for the disk, one after the other.
 
-1. fsync of files and manifest in ``incoming/``, all at once: no key will ever show bytes that are not on the disk;
+1. fsync of files and manifest in ``incoming/`` (where the disk is slow all at once, as in 2.): no key will ever show bytes that are not on the disk;
 2. after their renames, fsync of their folder, and at once of the log entry, still in ``incoming/``: what the log is
    about to name cannot be lost any more;
 3. after the entry's rename, fsync of its folder: from here on the version exists, also after a power cut.
@@ -118,28 +118,38 @@ def chunks(path: str | os.PathLike[str]) -> Iterator[bytes]:
         yield from pieces(file)
 
 
+class _Pace:
+    """Seconds the last sync took. On a slow disk syncs run side by side; on a quick one a thread costs more."""
+
+    seconds = 0.0
+    slow = 0.002
+
+
 def _sync(handles: Sequence[int], *, now: bool = False) -> Wait:
-    """Begin to sync files and folders, all at once and in threads, so that the caller can go on meanwhile.
+    """Begin to sync files and folders; where the disk is slow all at once, in threads, while the caller goes on.
 
     A journal commits them together, at little more than the price of one. `now` says that the caller waits at once:
     then one thread less is needed.
     """
     failed: list[OSError] = []
+    slow = _Pace.seconds > _Pace.slow
 
     def sync(some: Sequence[int], done: _thread.LockType) -> None:
+        start = time.perf_counter()
         try:
             for handle in some:
                 os.fsync(handle)
         except OSError as error:
             failed.append(error)
         finally:
+            _Pace.seconds = time.perf_counter() - start
             done.release()
 
     shares = [handles[k::8] for k in range(min(8, len(handles)))]
     ends = [_thread.allocate_lock() for _ in shares]
     for share, end in zip(shares, ends, strict=True):
         end.acquire()
-        if now and share is shares[-1]:
+        if not slow or (now and share is shares[-1]):
             sync(share, end)
         else:
             _thread.start_new_thread(sync, (share, end))  # a fifth of the time of threading's

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from modelhub.errors import RegistryError
-from modelhub_registry import Registry, sqlite
+from modelhub_registry import Registry, sqlite, stores
 
 
 @pytest.fixture
@@ -37,6 +37,13 @@ def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, s
     return seen
 
 
+@pytest.fixture(params=[0.0, 1e9], ids=["slow", "quick"])
+def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the disk counts as slow, so that syncs run in threads."""
+    monkeypatch.setattr(stores._Pace, "slow", request.param)
+
+
+@pytest.mark.usefixtures("disk")
 def test_the_order_of_a_publish(registry: Registry, files, events: list[tuple[str, str]]) -> None:
     registry.push("btag", files(a_bin="first"))
     events.clear()
@@ -55,6 +62,7 @@ def test_the_order_of_a_publish(registry: Registry, files, events: list[tuple[st
     assert len(events) == 3 + 5  # renames; files, manifest, their folder, entry, its folder
 
 
+@pytest.mark.usefixtures("disk")
 def test_a_sync_that_fails_is_told(registry: Registry, files, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where it fails beside another, in a thread of its own."""
     registry.push("btag", files(a_bin="first"))
