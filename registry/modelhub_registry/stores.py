@@ -5,11 +5,11 @@ halves. `prepare` is the long one and needs no lock: all bytes reach the disk or
 ``incoming/`` that no reader looks at. `place` is the short one, done while the index's write lock is held: the bytes
 get their keys. So whatever has a key and is not in a log, seen while holding that lock, is an orphan for certain.
 
-What makes a publish durable in a `Folder`: three waits for the disk, one after the other.
+What makes a publish durable in a `Folder`, in this order (within a step side by side, where the disk is slow):
 
-1. fsync of files and manifest in ``incoming/`` (where the disk is slow all at once, as in 2.): no key will ever show bytes that are not on the disk;
-2. after their renames, fsync of their folder, and at once of the log entry, still in ``incoming/``: what the log is
-   about to name cannot be lost any more;
+1. fsync of files and manifest in ``incoming/``: no key will ever show bytes that are not on the disk;
+2. after their renames, fsync of their folder, and of the log entry, still in ``incoming/``: what the log is about to
+   name cannot be lost any more;
 3. after the entry's rename, fsync of its folder: from here on the version exists, also after a power cut.
 
 The index needs no wait: what it would lose, it takes from the log again (`sqlite.py`).
