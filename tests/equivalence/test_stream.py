@@ -400,3 +400,29 @@ def test_rows_repeated_for_a_burnt_in_batch_are_no_events(folder: Path, tmp_path
         tmp_path / "net.onnx", tmp_path / "net.onnx", data=DataSpec(folder / "events.h5", ("jets",), events=1234)
     )
     assert [r.events for *_, r in results(report)] == [1234] * len(report.legs)
+
+
+def test_an_event_that_cancels_gets_a_tolerance_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    b = Builder()
+    x = b.input("jet", ["N", 2])
+    one, other = (b.op("Gather", x, b.constant(np.array([i]), f"place{i}"), axis=1) for i in range(2))
+    b.output(b.op("Sub", b.op("Add", one, other), other), "y", ["N", 1])
+    record = Interface((Input("jet", (Feature("pt"), Feature("eta"))),), (Output("y", ("a",)),))
+    modelhub.write(b.finish(record), tmp_path / "net.onnx")
+    rows = np.random.default_rng(3).standard_normal((2000, 2)).astype("f4")
+    rows[777, 1] = 1e6 + 0.3
+    np.savez(tmp_path / "events.npz", jet=rows)
+    report = modelhub.check(tmp_path / "net.onnx", tmp_path / "net.onnx")
+    counted = shaken(monkeypatch)
+    spec = room.Job(
+        (tmp_path / "net.onnx", "onnx", ReadOptions()),
+        (tmp_path / "net.onnx", "onnx", "net.onnx"),
+        None,
+        DataSpec(tmp_path / "events.npz"),
+        seed=1,
+    )
+    room.stream(report, spec)
+    worst = next(r for (a, b), _, r in results(report) if (a, b) == ("source", "graph"))
+    assert worst.worst.verdict == "equivalent"
+    assert counted[0] == 128
+    assert 1 <= sum(counted[1:]) < 200
