@@ -17,6 +17,7 @@ import click
 
 from modelhub import __version__, plugins
 from modelhub.errors import ModelhubError, Notice, safe_text
+from modelhub.startup import quick_start
 
 __all__ = ["cli", "main"]
 
@@ -56,6 +57,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; a refusal becomes one message on stderr and its exit code."""
+    if sys.argv[1:] and sys.argv[1] in BUILT_IN:  # a plug-in's command may be a server, with threads
+        quick_start()
     try:
         with _notices():
             code = cli.main(standalone_mode=False)

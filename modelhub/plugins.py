@@ -22,11 +22,15 @@ RUNTIMES = "modelhub.runtimes"
 COMMANDS = "modelhub.commands"
 
 
+_installed = cache(entry_points)
+"""All entry points: each look goes through every distribution that is installed."""
+
+
 @cache
 def _entries(group: str) -> dict[str, EntryPoint]:
     """Entry points of `group` by name; two of one name are an error that names both distributions."""
     found: dict[str, EntryPoint] = {}
-    for entry in sorted(entry_points(group=group), key=lambda e: e.name):
+    for entry in sorted(_installed().select(group=group), key=lambda e: e.name):
         other = found.get(entry.name)
         if other is None:
             found[entry.name] = entry

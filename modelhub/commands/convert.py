@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +13,9 @@ from modelhub.commands.options import PATH, Reading, reading
 from modelhub.commands.telling import tell
 from modelhub.errors import Different
 from modelhub.protocols import WriteOptions
+
+if TYPE_CHECKING:
+    from modelhub.equivalence.probes import Probe
 
 __all__ = ["convert"]
 
@@ -52,7 +56,6 @@ def convert(
     4 unsupported, 5 unreadable, 6 check incomplete (with --require-check).
     """
     from modelhub.conversion import convert as run
-    from modelhub.equivalence.render import progress, summary
 
     if target_format is None and output is None:
         raise click.UsageError("say what to write: --to FORMAT, --output FILE, or both")
@@ -69,7 +72,7 @@ def convert(
             write_options=WriteOptions(**writing),
             check=check,
             require_check=require_check,
-            progress=progress,
+            progress=_progress,
         )
     except Different as error:
         tell(error.report, report_path, as_json=as_json)
@@ -77,7 +80,16 @@ def convert(
     if report is None:
         click.echo(f"{output}: written, not checked", err=True)
         return
+    from modelhub.equivalence.render import summary
+
     tell(report, report_path, as_json=as_json)
     click.echo(f"{output}: written; {summary(report)}", err=True)
     if report.verdict == "suspect":
         click.echo("warning: it differs by more than rounding is likely to explain; look at the worst cases", err=True)
+
+
+def _progress(probes: Iterable[Probe]) -> Iterable[Probe]:
+    """The progress bar, which is not loaded before there is something to check."""
+    from modelhub.equivalence.render import progress
+
+    return progress(probes)

@@ -33,6 +33,9 @@ KEY = "modelhub.interface"
 
 VERSION = 1
 
+LONGEST_NAME = 1024
+"""As in the schema."""
+
 
 @dataclass(frozen=True)
 class Feature:
@@ -170,7 +173,7 @@ class Interface:
             from modelhub.graph.naming import invent
 
             return invent(model)
-        interface = _stored(text)
+        interface = _stored(text, ours=model.graph.meta.get(KEY) == text)
         tensors = {v.name for v in model.graph.inputs} ^ {i.tensor for i in interface.inputs}
         tensors |= {v.name for v in model.graph.outputs} ^ {o.tensor for o in interface.outputs}
         if tensors:
@@ -178,18 +181,38 @@ class Interface:
         return interface
 
     def store(self, model: ir.Model) -> None:
-        """Write the record into the model's metadata."""
-        model.metadata_props[KEY] = json.dumps(self.to_json(), allow_nan=False)
+        """Write the record into the model's metadata. Raises `UnreadableFile` for a name no record may have."""
+        entries: list[Input | Output] = [*self.inputs, *self.outputs]
+        for name in (text for entry in entries for text in _names(entry)):
+            if not 1 <= len(name) <= LONGEST_NAME:
+                raise UnreadableFile(
+                    f"something is called {safe_text(name, 40)!r}: names have 1 to {LONGEST_NAME} characters"
+                )
+        text = json.dumps(self.to_json(), allow_nan=False)
+        model.metadata_props[KEY] = model.graph.meta[KEY] = text  # meta lives in memory only, and goes with a clone
 
 
 @lru_cache(maxsize=32)
-def _stored(text: str) -> Interface:
-    """The record in a graph's metadata, which is asked for again and again."""
+def _stored(text: str, *, ours: bool) -> Interface:
+    """The record in a graph's metadata, which is asked for again and again.
+
+    What `store` wrote in this process (`ours`) fits the schema. jsonschema, slow to import, looks at all else.
+    """
     try:
         data = json.loads(text)
     except ValueError as error:
         raise UnreadableFile(f"metadata {KEY}: not valid JSON: {safe_text(error)}") from None
+    if ours:
+        from modelhub.graph.records import built
+
+        return built(data)
     return Interface.from_json(data, f"metadata {KEY}")
+
+
+def _names(entry: Input | Output) -> tuple[str, ...]:
+    """The names that the schema limits in length."""
+    features = (feature.name for feature in entry.features) if isinstance(entry, Input) else ()
+    return (entry.name, entry.tensor, *features)
 
 
 def _input_json(record: Input) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from modelhub.errors import UnreadableFile, safe_text
 from modelhub.graph.interface import Feature, Input, Interface, Output
 
-__all__ = ["parse", "schema"]
+__all__ = ["built", "parse", "schema"]
 
 
 @cache
@@ -38,6 +38,11 @@ def _own(data: dict[str, Any], where: str) -> Interface:
     error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema()).iter_errors(data))
     if error is not None:
         raise UnreadableFile(f"{where}: {safe_text(error.json_path)}: {safe_text(error.message, 120)}")
+    return built(data)
+
+
+def built(data: dict[str, Any]) -> Interface:
+    """The record in a JSON object of ours that is known to fit the schema."""
     inputs = [
         Input(
             **{key: value for key, value in entry.items() if key != "features"},

@@ -175,3 +175,24 @@ def test_names_decide_over_order() -> None:
     model = b.finish()
     attach(model, Interface((Input("b", (Feature("beta", 1.0),)), Input("a", (Feature("alpha"),))), ()))
     assert [f.name for i in Interface.of(model).inputs for f in i.features] == ["alpha", "beta"]
+
+
+def test_a_record_written_here_needs_no_schema_but_one_that_was_changed_does() -> None:
+    b = Builder()
+    b.output(b.op("Neg", b.input("x", ["N", 1])), "y", ["N", 1])
+    record = Interface((Input("x", (Feature("pt", 1, 2.0, 3.0),)),), (Output("y", ("score",)),))
+    model = b.finish(record)
+    for graph in (model, model.clone(), ir.from_proto(ir.to_proto(model))):
+        assert Interface.of(graph) == record
+    changed = model.clone()
+    changed.metadata_props["modelhub.interface"] = changed.metadata_props["modelhub.interface"].replace("pt", "")
+    with pytest.raises(UnreadableFile, match="name"):
+        Interface.of(changed)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 1025])
+def test_names_that_no_record_may_have_are_refused_at_once(name: str) -> None:
+    b = Builder()
+    b.output(b.op("Neg", b.input("x", ["N", 1])), "y", ["N", 1])
+    with pytest.raises(UnreadableFile, match="names have 1 to 1024 characters"):
+        b.finish(Interface((Input("x", (Feature(name),)),), (Output("y", ("score",)),)))
