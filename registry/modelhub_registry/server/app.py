@@ -16,7 +16,8 @@ from modelhub.errors import ModelhubError, safe_text
 from modelhub_registry.server.guard import Audit, Capped, Options, Secured, Served
 from modelhub_registry.server.looks import page, wants_html
 from modelhub_registry.server.pages import pages
-from modelhub_registry.server.routes import SCHEMAS, Desk, api
+from modelhub_registry.server.routes import Desk, api
+from modelhub_registry.server.schemas import described
 from modelhub_registry.tokens import Tokens
 
 __all__ = ["create_app"]
@@ -82,18 +83,7 @@ def _refusal(request: Request, status: int, detail: str, headers: Mapping[str, s
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document, with our one shape of a refusal."""
+    """The document, made once."""
     if app.openapi_schema is None:
-        document = FastAPI.openapi(app)
-        document.setdefault("components", {}).setdefault("schemas", {}).update(SCHEMAS)
-        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        for path in document["paths"].values():
-            for method, operation in path.items():
-                if method in ("post", "put", "delete"):
-                    operation["security"] = [{"token": []}]
-                if "422" in operation["responses"]:
-                    operation["responses"]["422"]["content"] = {
-                        "application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}
-                    }
-        app.openapi_schema = document
+        app.openapi_schema = described(FastAPI.openapi(app))
     return app.openapi_schema

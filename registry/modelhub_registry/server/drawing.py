@@ -79,16 +79,15 @@ def draw(boxes: Sequence[Box], arrows: Sequence[Arrow], label: str) -> Markup:
         layers[item.rank].append(item)
     _order(layers)
     _spread(layers)
-    left = min((item.place - item.width / 2 for layer in layers for item in layer), default=0.0) - 8
-    right = max((item.place + item.width / 2 for layer in layers for item in layer), default=0.0) + 8
-    for layer in layers:
-        for item in layer:
-            item.place -= left
+    labels = list(_labels(ways))
+    spans = [(item.place - item.width / 2, item.place + item.width / 2) for layer in layers for item in layer]
+    spans += [label.span for label in labels]
+    left, right = min((span[0] for span in spans), default=0.0) - 8, max((span[1] for span in spans), default=0.0) + 8
     wide, high = right - left, len(layers) * (HIGH + GAP) - GAP + 16
-    body = [*_arrows(ways), *(_box(item) for item in items.values())]
+    body = [*_arrows(ways), *(_box(item) for item in items.values()), *(label.svg() for label in labels)]
     return Markup(
-        f'<svg class="drawing" viewBox="0 0 {wide:.0f} {high:.0f}" width="{wide:.0f}" height="{high:.0f}" role="img" '
-        f'aria-label="{escape(label)}">{"".join(body)}</svg>'
+        f'<svg class="drawing" viewBox="{left:.0f} 0 {wide:.0f} {high:.0f}" width="{wide:.0f}" height="{high:.0f}" '
+        f'role="img" aria-label="{escape(label)}">{"".join(body)}</svg>'
     )
 
 
@@ -209,7 +208,6 @@ def _box(item: _Item) -> str:
 
 
 def _arrows(ways: Sequence[tuple[Arrow, list[_Item]]]) -> Iterable[str]:
-    told: set[tuple[str, str]] = set()
     for arrow, way in ways:
         x, y = way[0].place, _top(way[0]) + HIGH
         path = [f"M{x:.1f} {y:.1f}"]
@@ -223,11 +221,36 @@ def _arrows(ways: Sequence[tuple[Arrow, list[_Item]]]) -> Iterable[str]:
                 path.append(f"V{y:.1f}")
         yield f'<path class="arrow {escape(arrow.kind)}" d="{"".join(path)}"/>'
         yield f'<path class="tip {escape(arrow.kind)}" d="M{x - 4:.1f} {y - 2:.1f}h8l-4 7z"/>'
-        if arrow.label and (arrow.source, arrow.label) not in told:  # one output has one shape
+
+
+@dataclass(frozen=True)
+class _Label:
+    """The text beside an arrow: on the left of one that turns left, where no other arrow of the box is."""
+
+    x: float
+    y: float
+    text: str
+    leftwards: bool
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The pixels it lies between."""
+        width = SMALL * len(self.text)
+        return (self.x - width, self.x) if self.leftwards else (self.x, self.x + width)
+
+    def svg(self) -> str:
+        """The label."""
+        anchor = "end" if self.leftwards else "start"
+        place = f'x="{self.x:.1f}" y="{self.y:.1f}" text-anchor="{anchor}"'
+        return f'<text class="label" {place}>{escape(self.text)}</text>'
+
+
+def _labels(ways: Sequence[tuple[Arrow, list[_Item]]]) -> Iterable[_Label]:
+    """The label of every arrow, beside its first stretch; of one box each label only once."""
+    told: set[tuple[str, str]] = set()
+    for arrow, (start, end, *_) in ways:
+        if arrow.label and (arrow.source, arrow.label) not in told:
             told.add((arrow.source, arrow.label))
-            start, end = way[0], way[1]
-            middle = (start.place + end.place) / 2 + 6
-            yield (
-                f'<text class="label" x="{middle:.1f}" y="{_top(start) + HIGH + GAP / 2 + 4:.1f}">'
-                f"{escape(_cut(arrow.label))}</text>"
-            )
+            leftwards = end.place < start.place - 1
+            middle = (start.place + end.place) / 2 + (-6 if leftwards else 6)
+            yield _Label(middle, _top(start) + HIGH + GAP / 2 + 4, _cut(arrow.label), leftwards)

@@ -193,7 +193,7 @@ def _nodes(sketch: dict[str, Any]) -> dict[str, Node]:
     titles: dict[str, str] = {}
     reads: dict[str, list[str]] = {}
     for key, operator, layer, _, kind in sketch["boxes"]:
-        titles[key] = layer or operator if kind == "node" else operator
+        titles[key] = layer.removesuffix(f"/{operator}") or operator if kind == "node" else operator
     for source, target, shape in sketch["arrows"]:
         reads.setdefault(target, []).append(f"{titles[source]} ({shape})")
     return {
@@ -208,7 +208,8 @@ def _drawn(sketch: dict[str, Any], nodes: dict[str, Node], artifact: Artifact) -
     boxes = []
     for (key, *_, kind), node in zip(sketch["boxes"], nodes.values(), strict=True):
         what = node.what if kind == "node" else node.what.partition(" ")[2]
-        boxes.append(Box(key, node.title, f"{what}, {node.parameters:,} parameters" if node.parameters else what, kind))
+        said = [what if what != node.title else "", f"{node.parameters:,} parameters" if node.parameters else ""]
+        boxes.append(Box(key, node.title, ", ".join(filter(None, said)), kind))
     return draw(boxes, [Arrow(*arrow) for arrow in sketch["arrows"]], f"The graph of {artifact.filename}")
 
 

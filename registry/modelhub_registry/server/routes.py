@@ -21,6 +21,7 @@ from modelhub.errors import ModelhubError, RegistryError
 from modelhub_registry import names, wire
 from modelhub_registry.errors import AbsentError, DamageError, GateError
 from modelhub_registry.server.guard import Audit, Options, Served, acting, allowed
+from modelhub_registry.server.schemas import PROBLEM
 from modelhub_registry.server.uploads import PUBLISH, REPORTS, Upload
 from modelhub_registry.tokens import Tokens
 
@@ -33,27 +34,6 @@ Ref = Annotated[str, Path(description="btag, btag@3, btag@prod, btag@newest-pass
 Name = Annotated[str, Path(description="The name of a model.", max_length=128)]
 Digest = Annotated[str, Path(description="A SHA-256, or its first 8 digits or more.", pattern="^[0-9a-f]{8,64}$")]
 Whole = Annotated[str, Path(description="A SHA-256.", pattern="^[0-9a-f]{64}$")]
-
-PROBLEM: dict[int | str, dict[str, Any]] = {
-    code: {"description": text, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-    for code, text in {
-        400: "The registry refuses, and says why.",
-        401: "A token is needed.",
-        403: "The token does not allow this.",
-        404: "There is no such thing.",
-        409: "What is stored stands against it: damage, or the evidence.",
-        413: "Too many bytes.",
-    }.items()
-}
-
-
-SCHEMAS: dict[str, Any] = {
-    "Problem": {
-        "type": "object",
-        "properties": {"detail": {"description": "What is wrong, and what to do."}},
-        "required": ["detail"],
-    }
-}
 
 
 @dataclass(frozen=True)
@@ -136,18 +116,14 @@ def _reading(router: APIRouter, desk: Desk) -> None:
 def _files(router: APIRouter, desk: Desk) -> None:
     registry = desk.registry
     may = [Depends(allowed("read", desk.options, desk.tokens, desk.audit))]
-    binary: dict[int | str, dict[str, Any]] = {
-        200: {"description": "The bytes, verified.", "content": {"application/octet-stream": {"schema": {}}}},
-        304: {"description": "As you have it."},
-    }
 
-    @router.get("/versions/{ref}/files/{role}", dependencies=may, responses=binary, summary="The file of a role")
+    @router.get("/versions/{ref}/files/{role}", dependencies=may, summary="The file of a role")
     def file(request: Request, ref: Ref, role: Annotated[str, Path(max_length=200)]) -> Response:
         with told():
             artifact = registry.version(ref).manifest.artifact(role)
             return blob(request, artifact.sha256, artifact.filename)
 
-    @router.get("/versions/{ref}/reports/{name}", dependencies=may, responses=binary, summary="A report, by its name")
+    @router.get("/versions/{ref}/reports/{name}", dependencies=may, summary="A report, by its name")
     def report(request: Request, ref: Ref, name: Annotated[str, Path(max_length=200)]) -> Response:
         with told():
             judged = registry.version(ref).judged
@@ -156,7 +132,7 @@ def _files(router: APIRouter, desk: Desk) -> None:
                     return blob(request, evidence.sha256, name)
             raise AbsentError(f"{ref} has no report {names.shown(name)}")
 
-    @router.get("/blobs/{digest}", dependencies=may, responses=binary, summary="A file by its SHA-256")
+    @router.get("/blobs/{digest}", dependencies=may, summary="A file by its SHA-256")
     def by_digest(request: Request, digest: Whole) -> Response:
         with told():
             if not registry.holds(digest):
