@@ -175,3 +175,24 @@ def test_a_floor_that_is_not_reached(net: Path, modelhub) -> None:
     assert some.returncode == (0 if saturated["reached"] == 64 else 6)
     assert modelhub("check", net, net, "--floor", "operators=2").returncode == 2
     assert modelhub("check", net, net, "--floor", "leaves=1").returncode == 2
+
+
+def test_nodes_without_names_and_names_that_are_invented(tmp_path: Path) -> None:
+    """Both as other converters write them: two operators of one kind that are spelled out in float64."""
+    b = Builder()
+    x = b.input("x", ["N", 4])
+    b.output(b.op("Elu", b.op("Elu", x, alpha=0.5), alpha=0.25), "y", ["N", 4])
+    model = b.finish()
+    modelhub.write(model, tmp_path / "net.onnx")
+    proto = onnx.load(tmp_path / "net.onnx")
+    for node in proto.graph.node:
+        node.name = ""
+    del proto.metadata_props[:]
+    onnx.save(proto, tmp_path / "net.onnx")
+    report = modelhub.convert(tmp_path / "net.onnx", tmp_path / "copy.onnx")
+    assert report is not None
+    assert report.verdict in ("identical", "equivalent")
+    assert {leg.precision for leg in report.legs if leg.results} == {"float32"}
+    assert "onnxruntime" in next(p for p in report.parties if p.role == "graph").engines[0]
+    assert "float64" in next(p for p in report.parties if p.role == "graph").engines[0]
+    assert Interface.of(modelhub.read(tmp_path / "copy.onnx")).invented
