@@ -250,9 +250,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and vanishes otherwise.
 
     Durable: file and folder are synced. The temporary file keeps `path`'s suffix, which some engines look at.
+    Raises `UsageError` where no file can be written, and for a `path` that is there and no regular file.
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give the name of a file")
+    if path.exists() and not path.is_file():  # root may replace /dev/null, and nobody would want that
+        raise UsageError(f"{path} is a device, a pipe or a socket; give the name of a file")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
     except OSError as error:

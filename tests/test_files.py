@@ -148,3 +148,16 @@ def test_no_folder_to_write_to(tmp_path: Path) -> None:
         raise AssertionError
     with pytest.raises(UsageError, match="is a folder"), atomic_write(tmp_path):
         raise AssertionError
+
+
+def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    link = tmp_path / "null.json"
+    link.symlink_to("/dev/null")
+    for path in (pipe, link, Path("/dev/null")):
+        with pytest.raises(UsageError, match="a device, a pipe or a socket"), atomic_write(path):
+            raise AssertionError
+    assert sorted(tmp_path.iterdir()) == [link, pipe]
+    assert pipe.is_fifo()
+    assert link.is_symlink()
