@@ -10,7 +10,7 @@ Outcomes are small, can be pickled, and may be taken in any order: a worker else
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
@@ -81,11 +81,27 @@ class Bench:
         self.preset = preset
         self._shaken = shaken
         self.pairs: list[Pair] = []
+        self.foreign: set[int] = set()
+        """Lengths of sequences for which the source itself has no answer."""
 
-    def settle(self, probe: Probe) -> None:
-        """Drop the engines that cannot run this model at all, and pair up the others."""
+    def settle(self, probes: Iterable[Probe]) -> None:
+        """Drop the engines that cannot run this model at all, and pair up the others.
+
+        The probe that shows it is the first of which the source takes the length: some models need a least number of
+        steps, as one that looks for the nearest nine. Empty sequences show nothing: engines differ about them.
+        """
+        source, ordinary, tried = self.sides[0], None, set()
+        for probe in probes:
+            if probe.length == 0 or probe.length in tried:
+                continue
+            ordinary = probe if ordinary is None else ordinary
+            tried.add(probe.length)
+            if source.takes(probe.arrays):
+                ordinary = probe
+                break
+        assert ordinary is not None
         for side in self.sides:
-            side.settle(probe.arrays)
+            side.settle(ordinary.arrays)
         self.pairs = [pair for a, b in combinations(self.sides, 2) for pair in _pairs(a, b)]
 
     def report(self, seed: int, interface: Interface) -> Report:
@@ -112,7 +128,11 @@ class Bench:
         try:
             answers = {side.party.role: side.answer(probe, lenient=optional) for side in self.sides}
         except Inconclusive as error:
-            skipped = f"{probe.name}{' at length 0' if empty else ''}: {error}" if optional else ""
+            if probe.length is not None and not self.sides[0].takes(probe.arrays):
+                self.foreign.add(probe.length)
+                optional = True
+            where = "" if probe.length is None else f" at length {probe.length}"
+            skipped = f"{probe.name}{where}: {error}" if optional else ""
             refused = Outcome(nothing, refusal="" if optional else str(error), skipped=skipped)
             return lambda: refused
         chosen = [

@@ -180,7 +180,7 @@ class Bound:
         self._engine = engine
         self._burnt_in = any(v.shape is None or isinstance(v.shape[0], int) for v in parts.model.graph.inputs)
         self._parts = parts
-        self._finer = CLAMPED if parts.clamped else FINER
+        self._finer = 1.0 if parts.narrows else CLAMPED if parts.clamped else FINER
         self._trees = []
         self.learned: dict[Shape, Usual] = {}
         for node, tap in parts.forests:

@@ -169,12 +169,12 @@ def check_written(
     lengths = PRESETS[preset].lengths if preset else 0
     every = list(probes(model, seed, masks=knows_masks(target_format), lengths=lengths))
     with bench(model, source, target, seed, preset) as stand:
-        stand.settle(next(probe for probe in every if probe.length != 0))
+        stand.settle(every)
         report = stand.report(seed, interface)
         report.record = record_differences(interface, theirs)
         for probe in progress(every):
             report.take(stand.run(probe))
-        report.reach.add(_reached(model, report, every))
+        report.reach.add(_reached(model, report, [probe for probe in every if probe.length not in stand.foreign]))
         report.coverage = report.reach.told({})
     if any(leg.verdict in ("different", "suspect") for leg in report.legs):
         _compare_parameters(report, model, target[0], target_format)

@@ -37,6 +37,13 @@ class Side:
         """The key of the best engine."""
         return next(iter(self.engines), None)
 
+    def takes(self, arrays: Arrays) -> bool:
+        """Whether any of its engines answers; a side without engines says nothing against."""
+        try:
+            return not self.engines or bool(self.run(arrays, lenient=True))
+        except Inconclusive:
+            return False
+
     def settle(self, arrays: Arrays) -> None:
         """Drop the engines that cannot run this model at all, as one ordinary probe shows.
 

@@ -174,7 +174,7 @@ def probes(model: ir.Model, seed: int, *, masks: bool = True, lengths: int = 0) 
     left_out |= {name for name, manner in CLASSES.items() if not manner.lengths} if large else set()
     tried: tuple[int | None, ...] = tuple(_lengths(interface)) if sequences else (None,)
     burnt_in = all(_fixed(v) for v, r in zip(model.graph.inputs, interface.inputs, strict=True) if r.sequence)
-    middle = tried[len(tried) // 2]
+    middle = tried[max(len(tried) - 2, 0)]  # long enough for models that need a least number of steps
 
     def drawn(name: str, manner: _Manner, length: int | None, events: int = EVENTS) -> Probe:
         rng = _generator(f"{key}/{name}/{length}")
@@ -182,7 +182,11 @@ def probes(model: ir.Model, seed: int, *, masks: bool = True, lengths: int = 0) 
             record.tensor: _fill(rng, value, record, _shape(value, record, length, events), manner)
             for value, record in zip(model.graph.inputs, interface.inputs, strict=True)
         }
-        sizes = [a.shape[1] for a, r in zip(arrays.values(), interface.inputs, strict=True) if r.sequence]
+        sizes = [
+            a.shape[_step_axis(value)]
+            for a, r, value in zip(arrays.values(), interface.inputs, model.graph.inputs, strict=True)
+            if r.sequence
+        ]
         steps = max(sizes, default=None) if length is not None else None
         return Probe(name, steps, arrays, judged=manner.judged)
 
@@ -254,8 +258,15 @@ def _lengths(interface: Interface) -> list[int]:
     return sorted({n for n in LENGTHS if low <= n <= high} | {low, high})
 
 
+def _step_axis(value: ir.Value) -> int:
+    """The axis of a sequence's steps: 1, or where that is burnt in, the first that is open ([N, C, T])."""
+    dims = list(value.shape or ())
+    return next((axis for axis, dim in enumerate(dims) if axis > 0 and not isinstance(dim, int)), 1)
+
+
 def _fixed(value: ir.Value) -> bool:
-    return value.shape is not None and len(value.shape) > 1 and isinstance(value.shape[1], int)
+    dims = list(value.shape or ())
+    return len(dims) > 1 and isinstance(dims[_step_axis(value)], int)
 
 
 def _shape(value: ir.Value, record: Input, length: int | None, events: int = EVENTS) -> tuple[int, ...]:
@@ -263,8 +274,9 @@ def _shape(value: ir.Value, record: Input, length: int | None, events: int = EVE
     dims = list(value.shape or ())
     batch = dims[0] if dims and isinstance(dims[0], int) else 1
     sizes = [max(events // batch, 1) * batch]
+    at = _step_axis(value)
     for axis, dim in enumerate(dims[1:], 1):
-        steps = length if record.sequence and axis == 1 and length is not None else len(record.features)
+        steps = length if record.sequence and axis == at and length is not None else len(record.features)
         sizes.append(dim if isinstance(dim, int) else steps)
     return tuple(sizes[: len(dims)])
 
@@ -283,7 +295,7 @@ def _fill(
         z = np.stack([_raw(rng, feature, z[..., i], manner) for i, feature in enumerate(record.features)], axis=-1)
     elif manner.share:
         z = RANGE * (2 * z - 1)
-    if manner.padded and record.sequence and len(shape) > 2 and not whole:
+    if manner.padded and record.sequence and len(shape) > 2 and not whole and _step_axis(value) == 1:
         _pad(rng, z, record)
     with np.errstate(over="ignore"):
         result: NDArray[Any] = z.astype(value.dtype.numpy() if whole and value.dtype is not None else np.float32)

@@ -77,6 +77,7 @@ class Shaken:
     taps:      all of these outputs in order.
     roundings: how many roundings one event goes through, and again at each further step.
     clamped:   whether there is a sigmoid.
+    narrows:   whether the graph itself rounds to float32 on its way, also where it runs in float64.
     """
 
     model: ir.Model
@@ -87,6 +88,7 @@ class Shaken:
     taps: list[str] = field(default_factory=list)
     roundings: float = 1.0
     clamped: bool = False
+    narrows: bool = False
 
 
 def shaken(model: ir.Model, seed: int) -> Shaken:
@@ -98,6 +100,7 @@ def shaken(model: ir.Model, seed: int) -> Shaken:
     to_precision(model, "float64")
     infer_shapes(model)
     result = Shaken(model)
+    asked = _asked(model)
     pen = _Pen(model.graph, seed)
     for graph in list(model.graphs()):
         inner = graph is not model.graph
@@ -105,7 +108,9 @@ def shaken(model: ir.Model, seed: int) -> Shaken:
             if not inner:
                 _tap(result, pen, node, node.name in decisive, node.name in relus, node.name in sigmoids)
             shake = _SHAKEN.get(node.op_type) if node.domain in ("", "ai.onnx.ml") else None
-            if shake is None or node.metadata_props.keys() & {KEPT, QUIET} or not _real(node, inner):
+            if _narrowed(node, asked):
+                shake, result.narrows = _relative(1.0), True
+            elif shake is None or node.metadata_props.keys() & {KEPT, QUIET} or not _real(node, inner):
                 continue
             pen.at(graph, node)
             y = node.outputs[0]
@@ -180,6 +185,27 @@ class _Pen:
             "RandomUniformLike", like, dtype=ir.DataType.DOUBLE.value, low=-half, high=half,
             seed=float((self.seed + self.count) % (1 << 22)),
         )  # fmt: skip
+
+
+def _narrowed(node: ir.Node, asked: set[ir.Value]) -> bool:
+    """Whether a computed double is rounded to float32 by a Cast that is kept: some engines do so, others do not.
+
+    What trees are asked about (`asked`) is left alone: there the rounding decides, and is the same in all engines.
+    """
+    y = node.outputs[0]
+    if y.dtype != ir.DataType.DOUBLE or node.op_type in ("Cast", "Identity"):
+        return False
+    casts = [user.outputs[0] for user, _ in y.uses() if user.op_type == "Cast"]
+    return any(value.dtype == ir.DataType.FLOAT and value not in asked for value in casts)
+
+
+def _asked(model: ir.Model) -> set[ir.Value]:
+    """All values that the trees of a graph depend on."""
+    asked: set[ir.Value] = set()
+    for node in reversed(model.graph):
+        if node.op_type.startswith("TreeEnsemble") or any(y in asked for y in node.outputs):
+            asked.update(x for x in node.inputs if x is not None)
+    return asked
 
 
 def _real(node: ir.Node, inner: bool) -> bool:

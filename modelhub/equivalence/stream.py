@@ -153,7 +153,7 @@ def _ready(job: Job) -> Iterator[tuple[Bench, Events]]:
         model = read(path, format=format, interface=job.interface, options=options)
         events = open_events(job.data, model, Interface.of(model))
         with bench(model, job.source, job.target, job.seed, job.preset) as stand:
-            stand.settle(next(probe for probe in probes(model, job.seed) if probe.length != 0))
+            stand.settle(probes(model, job.seed))
             stand.learned.update(job.learned)
             yield stand, events
 

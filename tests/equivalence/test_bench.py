@@ -41,7 +41,7 @@ def report(damage: Callable[[np.ndarray], np.ndarray], folder: Path) -> Report:
     target = Side(Party("target", "test", "x", "0" * 64), {"float64": Engine(graph.engines["float64"], damage)})
     stand = Bench([*sides, target], bound(model, interface, folder, SEED))
     every = list(probes(model, SEED))
-    stand.settle(every[0])
+    stand.settle(every)
     made = stand.report(SEED, interface)
     for probe in every:
         made.take(stand.run(probe))
