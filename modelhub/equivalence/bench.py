@@ -12,7 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,18 +147,28 @@ class Bench:
             unjudged = Outcome(nothing, skipped=_classes(probe, legs))
             return lambda: unjudged
         spread = self._spread(probe, answers, [(a, b, pair.precision) for pair, a, b in legs])
+        overflown = _overflown(answers["graph"])
 
         def compared() -> Outcome:
             found = {
-                id(pair): judge(probe, a, b, self._allowed(spread, a, pair.precision), pair.precision)
+                id(pair): judge(probe, a, b, self._allowed(spread, a, pair.precision, overflown), pair.precision)
                 for pair, a, b in legs
             }
             return Outcome(tuple(found.get(id(pair)) for pair in self.pairs), spread.reached)
 
         return compared
 
-    def _allowed(self, spread: Spread, reference: Arrays, precision: str) -> dict[str, Allowed]:
-        return PRESETS[self.preset].allowed(reference) if self.preset else spread.allowed(reference, precision)
+    def _allowed(
+        self, spread: Spread, reference: Arrays, precision: str, overflown: dict[str, NDArray[np.bool_]]
+    ) -> dict[str, Allowed]:
+        if self.preset:
+            return PRESETS[self.preset].allowed(reference)
+        allowed = spread.allowed(reference, precision)
+        if precision == "float32":
+            for name, events in overflown.items():
+                before = allowed[name].undecidable
+                allowed[name] = replace(allowed[name], undecidable=events if before is None else events | before)
+        return allowed
 
     @property
     def learned(self) -> dict[Shape, Usual]:
@@ -185,6 +195,18 @@ class Bench:
         side = next(side for side in self.sides if answers[side.party.role])
         precision, answer = next(iter(answers[side.party.role].items()))
         return moved(side.engines[precision], probe, answer)
+
+
+def _overflown(graph: dict[str, Arrays]) -> dict[str, NDArray[np.bool_]]:
+    """[events] where the graph overflows in float32 and not in float64: whether a float32 engine does is its affair."""
+    if not {"float32", "float64"} <= graph.keys():
+        return {}
+    lost: dict[str, NDArray[np.bool_]] = {}
+    for name, high in graph["float64"].items():
+        low = graph["float32"][name]
+        if low.shape == high.shape and (over := ~np.isfinite(low) & np.isfinite(high)).any():
+            lost[name] = np.asarray(over.reshape(len(over), -1).any(axis=1))
+    return lost
 
 
 def _classes(probe: Probe, legs: list[tuple[Pair, Arrays, Arrays]]) -> str:

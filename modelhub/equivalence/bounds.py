@@ -42,6 +42,12 @@ DRAWS = 8
 WHOLE = 1024
 """Events of a batch that is shaken as a whole."""
 
+ROUNDINGS = 2e8
+"""Roundings of a batch that is shaken as a whole: some seconds."""
+
+LEAST = 8
+"""Events that are shaken of any batch."""
+
 SAMPLE = 64
 """Events that are shaken of a larger one."""
 
@@ -197,13 +203,14 @@ class Bound:
         there is no sample.
         """
         usual = self.learned.get(_shape(probe))
-        if self._burnt_in or (probe.events <= WHOLE and usual is None):
+        if self._burnt_in or (probe.events <= self._whole(probe) and usual is None):
             return self.of(probe, answer)
-        events = np.linspace(0, probe.events - 1, 0 if usual else SAMPLE).astype(np.int64)
+        sample = min(SAMPLE, self._whole(probe))
+        events = np.linspace(0, probe.events - 1, 0 if usual else sample).astype(np.int64)
         if usual is None:
             first = self.of(*_some(probe, answer, events))
-            sample = {name: answer[name][events] for name in first.deviation}
-            first = replace(first, events=events, usual=Usual.of(sample, first.deviation))
+            still = {name: answer[name][events] for name in first.deviation}
+            first = replace(first, events=events, usual=Usual.of(still, first.deviation))
         else:
             none = {name: np.zeros((0, *x.shape[1:])) for name, x in answer.items()}
             near = {precision: np.zeros(0, np.bool_) for precision in ROUNDOFF}
@@ -223,6 +230,10 @@ class Bound:
             piece = more[start : start + PIECE]
             first = first.joined(replace(self.of(*_some(probe, answer, piece)), events=piece))
         return first
+
+    def _whole(self, probe: Probe) -> int:
+        """How many events of such a batch are shaken as a whole: fewer of a network that rounds much in each."""
+        return int(np.clip(ROUNDINGS / (self._parts.roundings * max(probe.length or 1, 1)), LEAST, WHOLE))
 
     def of(self, probe: Probe, answer: Arrays) -> Spread:
         """Shake every event of a batch; `answer` is that of the graph in float64."""

@@ -1,7 +1,7 @@
 """A graph whose every intermediate is shaken by a few roundings: Monte Carlo arithmetic, in onnxruntime.
 
 Behind each operator that rounds, its result y becomes  y + λ δ ξ,  where ξ is random with variance 1 and δ is how far
-float32 may round there::
+float32 may round there (float64, where all engines keep a double)::
 
     Add, Sub        u (|a| + |b|)                       also when an engine has folded one into another
     Mul, Div        2u |y|                              a constant may be rounded too
@@ -37,8 +37,6 @@ __all__ = ["LAMBDA", "Shaken", "shaken"]
 
 LAMBDA = 6.0
 """How many roundings' worth each intermediate is shaken by: what stays within it is six standard deviations wide."""
-
-U = ROUNDOFF["float32"]
 
 DECIDE = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "ArgMax", "ArgMin", "TopK")
 STEP = ("Floor", "Ceil", "Round", "Sign")
@@ -97,6 +95,7 @@ def shaken(model: ir.Model, seed: int) -> Shaken:
     decisive = {node.name for node in model.graph if _decides(node)}
     relus = [node.name for node in model.graph if node.op_type == "Relu" and node.domain == ""]
     sigmoids = [node.name for node in model.graph if node.op_type in ("Sigmoid", "Tanh") and node.domain == ""]
+    narrowing = {node.name for node in model.graph if _narrows(node)}
     to_precision(model, "float64")
     infer_shapes(model)
     result = Shaken(model)
@@ -108,12 +107,14 @@ def shaken(model: ir.Model, seed: int) -> Shaken:
             if not inner:
                 _tap(result, pen, node, node.name in decisive, node.name in relus, node.name in sigmoids)
             shake = _SHAKEN.get(node.op_type) if node.domain in ("", "ai.onnx.ml") else None
+            y, kept = node.outputs[0], KEPT in node.metadata_props
             if _narrowed(node, asked):
-                shake, result.narrows = _relative(1.0), True
-            elif shake is None or node.metadata_props.keys() & {KEPT, QUIET} or not _real(node, inner):
+                shake, kept, result.narrows = _relative(1.0), False, True
+            elif node.name in narrowing and y not in asked:
+                shake, kept = _relative(1.0), False
+            if shake is None or QUIET in node.metadata_props or not _real(node, inner):
                 continue
-            pen.at(graph, node)
-            y = node.outputs[0]
+            pen.at(graph, node, "float64" if kept else "float32")
             uses, outer = list(y.uses()), y.is_graph_output()
             moved = shake(pen, node, y)
             if moved is None:
@@ -144,9 +145,9 @@ class _Pen:
         self.roundings = 0.0
         self._constants: dict[Any, ir.Value] = {}
 
-    def at(self, graph: ir.Graph, node: ir.Node) -> None:
-        """Go on behind `node`."""
-        self.graph, self.node, self.roundings = graph, node, 0.0
+    def at(self, graph: ir.Graph, node: ir.Node, precision: str = "float32") -> None:
+        """Go on behind `node`, which is rounded to `precision`."""
+        self.graph, self.node, self.roundings, self.unit = graph, node, 0.0, ROUNDOFF[precision]
         self.nodes: list[ir.Node] = []
 
     def put(self) -> None:
@@ -180,11 +181,17 @@ class _Pen:
     def random(self, like: ir.Value, size: float) -> ir.Value:
         """Uniform random numbers with standard deviation λ u `size`."""
         self.count += 1
-        half = sqrt(3.0) * LAMBDA * U * size
+        half = sqrt(3.0) * LAMBDA * self.unit * size
         return self(
             "RandomUniformLike", like, dtype=ir.DataType.DOUBLE.value, low=-half, high=half,
             seed=float((self.seed + self.count) % (1 << 22)),
         )  # fmt: skip
+
+
+def _narrows(node: ir.Node) -> bool:
+    """Whether the node rounds a double to float32."""
+    x = node.inputs[0] if node.op_type == "Cast" and node.domain == "" else None
+    return x is not None and x.dtype == ir.DataType.DOUBLE and node.attributes["to"].as_int() == ir.DataType.FLOAT
 
 
 def _narrowed(node: ir.Node, asked: set[ir.Value]) -> bool:

@@ -45,6 +45,31 @@ def test_a_target_that_refuses_what_the_source_takes_is_no_proof(tmp_path: Path)
     assert report.verdict in ("different", "inconclusive")
 
 
+def squares(path: Path, bias: float) -> Path:
+    """The difference of two equal numbers that are too large for float32 where energies in MeV come in."""
+    b = Builder()
+    x = b.input("x", ["N", 2])
+    power = b.op("Pow", x, b.constant(np.float32(8), "eight"))
+    b.output(b.op("Add", b.op("Div", power, power), b.constant(np.float32(bias), "b")), "y", ["N", 2])
+    Exporter().write(b.finish(), path, WriteOptions())
+    return path
+
+
+def test_what_overflows_in_float32_is_undecidable(tmp_path: Path) -> None:
+    report = modelhub.check(squares(tmp_path / "a.onnx", 1), squares(tmp_path / "b.onnx", 1))
+    assert report.verdict in ("identical", "equivalent")
+    assert any(r.undecidable for leg in report.legs for r in leg.results if r.kind == "raw")
+    assert modelhub.check(squares(tmp_path / "a.onnx", 1), squares(tmp_path / "b.onnx", 1.001)).verdict == "different"
+
+
+@pytest.mark.parametrize("case", ["mlp_multiclass_4.2.1", "syn_bagging"])
+def test_rounding_of_what_is_kept_in_double_is_bound_too(case: str, cases: Path, tmp_path: Path) -> None:
+    """Small answers behind an exponential of a rounded number; sums of leaves that cancel."""
+    source = cases / "tmva" / case / "model.weights.xml"
+    for name in ("net.json", "net.onnx"):
+        assert modelhub.convert(source, tmp_path / name).verdict in ("identical", "equivalent")
+
+
 @pytest.mark.parametrize("case", ["ld_4.2.1", "fisher_4.2.0"])
 def test_a_target_need_not_round_where_the_source_does(case: str, cases: Path, tmp_path: Path) -> None:
     source = cases / "tmva" / case / "model.weights.xml"
