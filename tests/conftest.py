@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+# Its libraries and TensorFlow's get along in this order only; in the other, the process dies.
+with suppress(ImportError):
+    importlib.import_module("XRootD.client")
 
 ROOT = Path(__file__).parent.parent
 FIXTURES = ROOT / "fixtures"
