@@ -197,11 +197,17 @@ def _floats(library: Any, precision: str) -> Iterator[None]:
     if settings is None or not hasattr(settings, "set_floatx"):
         settings = library.backend
     before = settings.floatx()
+    # Keras 3 makes its policy of the float type of the moment when it is first asked for it, and keeps it from then on.
+    policy = settings.dtype_policy() if hasattr(settings, "set_dtype_policy") else None
     settings.set_floatx(precision)
+    if policy is not None:
+        settings.set_dtype_policy(precision)
     try:
         yield
     finally:
         settings.set_floatx(before)
+        if policy is not None:
+            settings.set_dtype_policy(policy)
 
 
 def _packed(model: Any, xs: list[NDArray[Any]]) -> Any:

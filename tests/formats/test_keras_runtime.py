@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -234,3 +236,22 @@ def test_inputs_and_outputs_by_name(tmp_path: Path) -> None:
     answers = Runtime().load(tmp_path / "model.keras", interface, "float64", ReadOptions())(arrays)
     for output, ours in zip(interface.outputs, run(graph, arrays, "float64"), strict=True):
         np.testing.assert_allclose(ours, answers[output.tensor], rtol=1e-12)
+
+
+def test_the_check_leaves_keras_as_it_was(fixtures: Path) -> None:
+    """Also where it is the first to ask Keras for its default precision, which Keras keeps from then on."""
+    program = (
+        "import sys, keras\n"
+        "from pathlib import Path\n"
+        "import modelhub\n"
+        "from modelhub.graph.interface import Interface\n"
+        "from modelhub.protocols import ReadOptions\n"
+        "from modelhub_keras import Runtime\n"
+        "path, options = Path(sys.argv[1]), ReadOptions(weights=Path(sys.argv[2]))\n"
+        "Runtime().load(path, Interface.of(modelhub.read(path, options=options)), 'float64', options)\n"
+        "print(keras.config.floatx(), keras.config.dtype_policy().name)\n"
+    )
+    folder = fixtures / "keras" / "deep_set"
+    files = [str(folder / "architecture.json"), str(folder / "model.weights.h5")]
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", program, *files], capture_output=True, text=True)
+    assert run.stdout.split() == ["float32", "float32"], run.stderr
