@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,7 +49,10 @@ def create_app(registry: Served, options: Options) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
-        return _refusal(request, error.status_code, error.detail, error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # one route of an address does not know of the others
+            headers["Allow"] = ", ".join(sorted(_methods(_openapi(app), request.url.path)))
+        return _refusal(request, error.status_code, error.detail, headers)
 
     @app.exception_handler(ModelhubError)
     async def failed(request: Request, error: ModelhubError) -> Response:
@@ -80,6 +84,14 @@ def _refusal(request: Request, status: int, detail: str, headers: Mapping[str, s
     )
     answer.headers.update(headers or {})
     return answer
+
+
+def _methods(document: dict[str, Any], path: str) -> set[str]:
+    """What may be done at an address of the API; a page can be read."""
+    for template, operations in document["paths"].items():
+        if re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", template), path):
+            return {method.upper() for method in operations}
+    return {"GET"}
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

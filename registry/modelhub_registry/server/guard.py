@@ -7,7 +7,6 @@ refused or not: one JSON object a line, appended and synced.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import threading
@@ -172,7 +171,7 @@ def _shown(header: str, scope: str) -> str:
     if kind.lower() == "basic" and scope == "read":
         try:
             return base64.b64decode(shown.strip(), validate=True).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no base64, or no UTF-8 in it
             return ""
     return ""
 

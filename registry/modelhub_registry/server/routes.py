@@ -30,8 +30,21 @@ if TYPE_CHECKING:
 
 __all__ = ["api"]
 
-Ref = Annotated[str, Path(description="btag, btag@3, btag@prod, btag@newest-passing or btag@sha256:…", max_length=300)]
-Name = Annotated[str, Path(description="The name of a model.", max_length=128)]
+
+def _text(description: str, pattern: str, example: str, longest: int) -> Any:
+    """A part of a path. The pattern is for the document: `names.py` refuses what does not fit, and says it better."""
+    return Path(description=description, max_length=longest, examples=[example], json_schema_extra={"pattern": pattern})
+
+
+_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_WHICH = "btag, btag@3, btag@prod, btag@newest-passing or btag@sha256:…"
+Ref = Annotated[
+    str, _text(_WHICH, f"^{_NAME}(@([1-9][0-9]{{0,8}}|newest-passing|sha256:[0-9a-f]{{8,64}}))?$", "btag", 300)
+]
+Name = Annotated[str, _text("The name of a model.", f"^{_NAME}$", "btag", 128)]
+Alias = Annotated[str, _text("An alias.", "^[A-Za-z][A-Za-z0-9._-]{0,127}$", "prod", 128)]
+Role = Annotated[str, _text("A role, such as source or export:onnx.", "^[a-z][a-z0-9_:-]{0,100}$", "source", 200)]
+File = Annotated[str, _text("The name of a report.", "^[A-Za-z0-9_][A-Za-z0-9._+=@() -]{0,150}$", "a.report.json", 200)]
 Digest = Annotated[str, Path(description="A SHA-256, or its first 8 digits or more.", pattern="^[0-9a-f]{8,64}$")]
 Whole = Annotated[str, Path(description="A SHA-256.", pattern="^[0-9a-f]{64}$")]
 
@@ -118,13 +131,13 @@ def _files(router: APIRouter, desk: Desk) -> None:
     may = [Depends(allowed("read", desk.options, desk.tokens, desk.audit))]
 
     @router.get("/versions/{ref}/files/{role}", dependencies=may, summary="The file of a role")
-    def file(request: Request, ref: Ref, role: Annotated[str, Path(max_length=200)]) -> Response:
+    def file(request: Request, ref: Ref, role: Role) -> Response:
         with told():
             artifact = registry.version(ref).manifest.artifact(role)
             return blob(request, artifact.sha256, artifact.filename)
 
     @router.get("/versions/{ref}/reports/{name}", dependencies=may, summary="A report, by its name")
-    def report(request: Request, ref: Ref, name: Annotated[str, Path(max_length=200)]) -> Response:
+    def report(request: Request, ref: Ref, name: File) -> Response:
         with told():
             judged = registry.version(ref).judged
             for evidence in judged.reports:
@@ -171,7 +184,7 @@ def _writing(router: APIRouter, desk: Desk) -> None:
             desk.audit.note(request, error.status_code, str(error.detail))
             raise
         desk.audit.note(request, status, said)
-        return Response(_text(result), status, media_type="application/json")
+        return Response(_spelled(result), status, media_type="application/json")
 
     @router.post(
         "/models/{name}/versions",
@@ -202,14 +215,20 @@ def _writing(router: APIRouter, desk: Desk) -> None:
     )
     async def attach(request: Request, ref: Ref) -> Response:
         async with Upload() as upload:
+
+            def work() -> Any:
+                if not upload.reports:
+                    raise RegistryError("the form has no report")
+                return wire.version(registry.attach(ref, upload.reports))
+
             await _taken(request, upload)
-            return await do(request, lambda: wire.version(registry.attach(ref, upload.reports)), f"attach to {ref}")
+            return await do(request, work, f"attach to {ref}")
 
     @router.put("/models/{name}/aliases/{alias}", dependencies=may("promote"), summary="Point an alias to a version")
     async def move(
         request: Request,
         name: Name,
-        alias: Annotated[str, Path(max_length=128)],
+        alias: Alias,
         ref: Annotated[str, Body(max_length=300, description="A reference to a version of this model.")],
         force: Annotated[bool, Body()] = False,
         reason: Annotated[str | None, Body(max_length=1000)] = None,
@@ -226,7 +245,7 @@ def _writing(router: APIRouter, desk: Desk) -> None:
     async def remove(
         request: Request,
         name: Name,
-        alias: Annotated[str, Path(max_length=128)],
+        alias: Alias,
         reason: Annotated[str | None, Query(max_length=1000)] = None,
     ) -> Response:
         work = lambda: {"was": registry.unalias(name, alias, reason=reason)}  # noqa: E731
@@ -241,13 +260,13 @@ def _writing(router: APIRouter, desk: Desk) -> None:
             raise
 
 
-def _text(document: Any) -> bytes:
+def _spelled(document: Any) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
 def answer(request: Request, document: Any) -> Response:
     """A JSON answer with the SHA-256 of its text as ETag; 304 to who has it already."""
-    body = _text(document)
+    body = _spelled(document)
     etag = f'"{hashlib.sha256(body).hexdigest()}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     if etag in request.headers.get("if-none-match", ""):
