@@ -43,11 +43,11 @@ def write(model: ir.Model, path: Path, options: WriteOptions) -> None:
     if precision not in ("float32", "float64"):
         raise UsageError(f"ONNX is written in float32 or float64, not {safe_text(precision)!r}")
     to_precision(model, precision)
+    infer_shapes(model)  # a Cast is seen to be none by its types
     drop_no_ops(model)
     old = options.form == "classic" or (options.opset is not None and options.opset < TREES_OPSET)
     if old or (precision == "float32" and options.opset is None and _tables_alone(model)):
         _classic_trees(model, precision, path)
-    infer_shapes(model)
     if precision == "float32":
         keep_small_probabilities(model)
     model.producer_name = "modelhub"

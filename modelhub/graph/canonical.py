@@ -48,11 +48,25 @@ def infer_shapes(model: ir.Model) -> None:
     log = logging.getLogger("onnx_ir.passes.common.shape_inference")
     level = log.level
     log.setLevel(logging.CRITICAL)  # it prints a traceback where it gives up
+    _type_trees(model)
     try:
         with without_long_attributes(model):
             common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
     finally:
         log.setLevel(level)
+
+
+def _type_trees(model: ir.Model) -> None:
+    """Give sums of trees the dtype of their thresholds and their width: onnx 1.23 infers nothing for TreeEnsemble."""
+    for node in model.graph:
+        if (node.domain, node.op_type) != ("ai.onnx.ml", "TreeEnsemble") or not node.inputs or node.inputs[0] is None:
+            continue
+        x, result, splits = node.inputs[0], node.outputs[0], node.attributes.get("nodes_splits")
+        if result.type is None and splits is not None and splits.type == ir.AttributeType.TENSOR:
+            result.type = ir.TensorType(splits.as_tensor().dtype)
+        targets = node.attributes.get("n_targets")
+        if result.shape is None and x.shape is not None and targets is not None:
+            result.shape = ir.Shape([x.shape[0], targets.as_int()])
 
 
 def const(value: ir.Value | None) -> ir.TensorProtocol | None:
@@ -83,7 +97,7 @@ def drop_no_ops(model: ir.Model) -> None:
             if value.is_graph_input() or value.is_initializer() or value.is_graph_output():
                 continue
             value.name, result.name = result.name, f"{result.name}_before"
-            value.shape = value.shape if value.shape is not None else result.shape
+            value.shape = result.shape if result.shape is not None else value.shape  # as declared, with its names
             value.type = value.type if value.type is not None else result.type
         result.replace_all_uses_with(value, replace_graph_outputs=True)
         model.graph.remove(node, safe=True)
