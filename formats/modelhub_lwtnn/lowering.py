@@ -21,6 +21,7 @@ import numpy as np
 import onnx_ir as ir
 
 from modelhub.errors import Unsupported, safe_text
+from modelhub.graph.forest_onnx import PREPARED
 from modelhub.graph.interface import Input, Interface, Output
 from modelhub_lwtnn import (
     lower_activation,
@@ -67,6 +68,12 @@ def lower(model: ir.Model, interface: Interface, what: str) -> Draft:
     if reasons:
         raise Unsupported(what, reasons)
     return walk.draft
+
+
+_TREES = (
+    "the trees ask about categories, or take zero for a missing value; lwtnn only compares numbers with thresholds. "
+    "Write ONNX, or train on categories encoded one-hot and without missing values."
+)
 
 
 class Walk:
@@ -146,6 +153,10 @@ class Walk:
 
     def _node(self, node: ir.Node) -> None:
         rule = RULES.get(_operator(node))
+        if PREPARED in (node.name or "").split("/"):
+            if _TREES not in self.reasons:
+                self.reasons.append(_TREES)
+            return
         if rule is None:
             self.reasons.append(f"{told(node)}: lwtnn has no such layer. Write ONNX.")
             return

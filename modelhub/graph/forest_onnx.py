@@ -33,6 +33,7 @@ from modelhub.graph.interface import Interface
 
 __all__ = [
     "LARGEST_TABLE",
+    "PREPARED",
     "apply_link",
     "boundaries",
     "check_depth",
@@ -41,6 +42,9 @@ __all__ = [
     "to_graph",
     "tree_ensemble",
 ]
+
+PREPARED = "rows_for_trees"
+"""The scope of nodes that make categories and missing values of a row into what the trees ask about."""
 
 LARGEST_CATEGORY = 1 << 24
 
@@ -69,7 +73,8 @@ def to_graph(forest: Forest, interface: Interface) -> ir.Model:
 def margins(b: Builder, forest: Forest, x: ir.Value) -> ir.Value:
     """Margins [N, outputs] in float64 of rows `x` [N, features] in float32 or float64."""
     row = b.op("Cast", x, to=ir.DataType.DOUBLE.value)
-    x = _prepared(b, forest, row)
+    with b.scope(PREPARED):
+        x = _prepared(b, forest, row)
     if forest.linear is not None:
         total = _linear(b, forest, row, x)
     elif forest.values.shape[1] == 1:
