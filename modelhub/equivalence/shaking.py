@@ -28,6 +28,7 @@ import numpy as np
 import onnx_ir as ir
 
 from modelhub.equivalence.compare import ROUNDOFF
+from modelhub.equivalence.narrowing import asked_by_trees, narrowed, narrows
 from modelhub.graph.builder import KEPT
 from modelhub.graph.canonical import infer_shapes, inline_all
 from modelhub.graph.functions import QUIET
@@ -95,11 +96,11 @@ def shaken(model: ir.Model, seed: int) -> Shaken:
     decisive = {node.name for node in model.graph if _decides(node)}
     relus = [node.name for node in model.graph if node.op_type == "Relu" and node.domain == ""]
     sigmoids = [node.name for node in model.graph if node.op_type in ("Sigmoid", "Tanh") and node.domain == ""]
-    narrowing = {node.name for node in model.graph if _narrows(node)}
+    narrowing = {node.name for node in model.graph if narrows(node)}
     to_precision(model, "float64")
     infer_shapes(model)
     result = Shaken(model)
-    asked = _asked(model)
+    asked = asked_by_trees(model)
     pen = _Pen(model.graph, seed)
     for graph in list(model.graphs()):
         inner = graph is not model.graph
@@ -108,7 +109,7 @@ def shaken(model: ir.Model, seed: int) -> Shaken:
                 _tap(result, pen, node, node.name in decisive, node.name in relus, node.name in sigmoids)
             shake = _SHAKEN.get(node.op_type) if node.domain in ("", "ai.onnx.ml") else None
             y, kept = node.outputs[0], KEPT in node.metadata_props
-            if _narrowed(node, asked):
+            if narrowed(node, asked):
                 shake, kept, result.narrows = _relative(1.0), False, True
             elif node.name in narrowing and y not in asked:
                 shake, kept = _relative(1.0), False
@@ -186,33 +187,6 @@ class _Pen:
             "RandomUniformLike", like, dtype=ir.DataType.DOUBLE.value, low=-half, high=half,
             seed=float((self.seed + self.count) % (1 << 22)),
         )  # fmt: skip
-
-
-def _narrows(node: ir.Node) -> bool:
-    """Whether the node rounds a double to float32."""
-    x = node.inputs[0] if node.op_type == "Cast" and node.domain == "" else None
-    return x is not None and x.dtype == ir.DataType.DOUBLE and node.attributes["to"].as_int() == ir.DataType.FLOAT
-
-
-def _narrowed(node: ir.Node, asked: set[ir.Value]) -> bool:
-    """Whether a computed double is rounded to float32 by a Cast that is kept: some engines do so, others do not.
-
-    What trees are asked about (`asked`) is left alone: there the rounding decides, and is the same in all engines.
-    """
-    y = node.outputs[0]
-    if y.dtype != ir.DataType.DOUBLE or node.op_type in ("Cast", "Identity"):
-        return False
-    casts = [user.outputs[0] for user, _ in y.uses() if user.op_type == "Cast"]
-    return any(value.dtype == ir.DataType.FLOAT and value not in asked for value in casts)
-
-
-def _asked(model: ir.Model) -> set[ir.Value]:
-    """All values that the trees of a graph depend on."""
-    asked: set[ir.Value] = set()
-    for node in reversed(model.graph):
-        if node.op_type.startswith("TreeEnsemble") or any(y in asked for y in node.outputs):
-            asked.update(x for x in node.inputs if x is not None)
-    return asked
 
 
 def _real(node: ir.Node, inner: bool) -> bool:

@@ -101,7 +101,13 @@ class Remote:
             if there:
                 self._system.rm_file(path)
             self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
-            self._rename(self._path(incoming), path)
+            try:
+                self._rename(self._path(incoming), path)
+            except Exception:
+                if not self._sound(key, staged):
+                    raise
+                self.delete(incoming)  # another writer was quicker with the same bytes
+                return
             self._system.invalidate_cache()
             if (size := self._system.size(path)) != staged.size:
                 raise RegistryError(f"{self.where}: {key} arrived with {size} of {staged.size} bytes; try again")
@@ -120,6 +126,7 @@ class Remote:
         """The object's bytes."""
         with told(self.where, f"read {key}"):
             try:
+                self._system.invalidate_cache()  # a listing from before a file came says that there is none
                 with self._system.open(self._path(key), "rb") as file:
                     yield from pieces(file)
             except Exception as error:

@@ -282,7 +282,7 @@ def test_the_command(tmp_path: Path, files) -> None:
                 assert client.push("btag", files(net_pt="w")).ref == "btag@1"
         finally:
             process.send_signal(signal.SIGINT)
-    assert process.returncode == 130  # as Ctrl-C ends any command
+    assert process.returncode in (0, 130)  # uvicorn may swallow the Ctrl-C it was ended by
 
 
 def test_a_server_that_lies_is_caught(registry: Client, served: Running, files, tmp_path: Path) -> None:
