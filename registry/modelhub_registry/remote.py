@@ -97,6 +97,9 @@ class Remote:
             if there:  # it was found sound when it was prepared
                 return
             self._upload(staged)
+        elif there and self._sound(key, staged):
+            self.delete(incoming)  # another writer was quicker with the same bytes; they are not to vanish for a moment
+            return
         with told(self.where, f"write {key}"):
             if there:
                 self._system.rm_file(path)
@@ -106,7 +109,7 @@ class Remote:
             except Exception:
                 if not self._sound(key, staged):
                     raise
-                self.delete(incoming)  # another writer was quicker with the same bytes
+                self.delete(incoming)  # quicker still
                 return
             self._system.invalidate_cache()
             if (size := self._system.size(path)) != staged.size:
