@@ -182,6 +182,16 @@ def test_odd_headers(filled: Running, value: str) -> None:
     assert status == 401, said
 
 
+@pytest.mark.parametrize("said", [["[null]"], ["1"], ["True"], [""], ["false", "true"], ["true", "true"]])
+def test_again_is_true_or_false_and_said_once(filled: Running, bearer: str, said: list[str]) -> None:
+    parts = [f'--x\r\nContent-Disposition: form-data; name="again"\r\n\r\n{word}\r\n' for word in said]
+    parts += ['--x\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\na\r\n--x--\r\n']
+    headers = {"Authorization": bearer, "Content-Type": "multipart/form-data; boundary=x"}
+    status, answer = filled.request("POST", "/api/v1/models/other/versions", "".join(parts).encode(), **headers)
+    assert status == 400
+    assert "again" in json.loads(answer)["detail"]
+
+
 def test_a_file_of_an_example(filled: Running) -> None:
     """The examples of the document lead somewhere, so the tests above see more than refusals."""
     status, body = filled.request("GET", "/api/v1/versions/btag/files/source")

@@ -9,9 +9,7 @@ role. Nothing is published unless all of it has come in.
 
 from __future__ import annotations
 
-import json
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -75,6 +73,8 @@ class Upload:
                 for key, value in form.multi_items():
                     if isinstance(value, UploadFile):
                         self._file(key, value)
+                    elif key in self.fields:
+                        raise RegistryError(f"the form has {key} twice")
                     elif key in ("metadata", "interface", "again"):
                         self.fields[key] = value
                     else:
@@ -109,6 +109,7 @@ class Upload:
     @property
     def again(self) -> bool:
         """Whether known content is to become a new version."""
-        with suppress(ValueError):
-            return bool(json.loads(self.fields.get("again", "false").lower()))
-        raise RegistryError("again must be true or false")
+        text = self.fields.get("again", "false")
+        if text not in ("true", "false"):
+            raise RegistryError("again must be true or false")
+        return text == "true"
