@@ -11,7 +11,7 @@ from modelhub.errors import Unsupported, UsageError, notice, safe_text
 from modelhub.files import atomic_write
 from modelhub.graph.builder import KEPT
 from modelhub.graph.canonical import drop_no_ops, infer_shapes
-from modelhub.graph.forest_classic import classic
+from modelhub.graph.forest_classic import classic, tail_of
 from modelhub.graph.forest_forms import with_table
 from modelhub.graph.precision import to_precision
 from modelhub.protocols import WriteOptions
@@ -46,7 +46,7 @@ def write(model: ir.Model, path: Path, options: WriteOptions) -> None:
     infer_shapes(model)  # a Cast is seen to be none by its types
     drop_no_ops(model)
     old = options.form == "classic" or (options.opset is not None and options.opset < TREES_OPSET)
-    if old or (precision == "float32" and options.opset is None and _tables_alone(model)):
+    if old or (precision == "float32" and options.opset is None and _faster_as_classic(model)):
         _classic_trees(model, precision, path)
     if precision == "float32":
         keep_small_probabilities(model)
@@ -65,14 +65,21 @@ def write(model: ir.Model, path: Path, options: WriteOptions) -> None:
         temporary.write_bytes(data)
 
 
-def _tables_alone(model: ir.Model) -> bool:
-    """Whether the leaves of the forests hold several numbers each, and none of these forests keeps float64.
+def _faster_as_classic(model: ir.Model) -> bool:
+    """Whether onnxruntime runs the forests faster in the classic operator (benchmarks/README.md).
 
-    onnxruntime adds such leaves up a third faster in the classic operator than by a table (benchmarks/README.md).
+    It does where leaves hold several numbers each, which a TreeEnsemble looks up in a table, and where a softmax
+    follows the sums, which the classic operator takes itself. Not asked for forests that keep float64.
     """
     trees = [node for node in model.graph if (node.domain, node.op_type) == ("ai.onnx.ml", "TreeEnsemble")]
-    kept = any(KEPT in node.metadata_props for node in trees)
-    return not kept and any(len(with_table(node)) > 1 for node in trees)
+    if any(KEPT in node.metadata_props for node in trees):
+        return False
+    return any(len(with_table(node)) > 1 or _softmax_follows(node) for node in trees)
+
+
+def _softmax_follows(node: ir.Node) -> bool:
+    targets = node.attributes.get("n_targets")
+    return targets is not None and "post_transform" in tail_of(node.outputs[0], targets.as_int()).attributes
 
 
 def _classic_trees(model: ir.Model, precision: str, path: Path) -> None:

@@ -1,15 +1,17 @@
 """Forests as TreeEnsembleRegressor (ai.onnx.ml 3), for engines older than TreeEnsemble and for leaves of many values.
 
-    x ──► TreeEnsemble ──► (table of leaves) ──► y              x ──► TreeEnsembleRegressor ──► y
+    x ──► TreeEnsemble ──► (table of leaves) ──► (Add) ──► (Softmax) ──► y        x ──► TreeEnsembleRegressor ──► y
 
-It stores every number in float32; thresholds stand on the deciding side, so that float32 rows are decided as before.
+It adds the base and takes the softmax itself, which saves onnxruntime two small operators; its sigmoid is not used, as
+that is 1 - p of the other side and leaves nothing of a small probability. It stores every number in float32; thresholds
+stand on the deciding side, so that float32 rows are decided as before.
 A forest that keeps float64 (`Builder.kept`) gets its numbers as tensors of float64, and the sum, which the operator
 gives in float32, is cast back.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from modelhub.graph.forest_attributes import Numbers, Strings
 from modelhub.graph.forest_forms import Found, forests
 from modelhub.graph.forest_onnx import narrowed
 
-__all__ = ["CLASSIC_OPSET", "classic"]
+__all__ = ["CLASSIC_OPSET", "Tail", "classic", "tail_of"]
 
 CLASSIC_OPSET = 3
 """The ai.onnx.ml operator set of the classic operators: the last one that does not call them deprecated."""
@@ -44,9 +46,12 @@ def classic(model: ir.Model) -> None:
         wide = KEPT in found.nodes[0].metadata_props
         if wide:
             _check_smooth(found)
-        new = ir.node("TreeEnsembleRegressor", [found.x], _attributes(found.forest, wide=wide), domain="ai.onnx.ml")
+        tail = Tail() if wide else tail_of(found.margin, found.forest.outputs)
+        attributes = _attributes(found.forest, wide=wide) | tail.attributes
+        new = ir.node("TreeEnsembleRegressor", [found.x], attributes, domain="ai.onnx.ml")
         new.name = found.nodes[0].name
-        old, result, last = found.margin, new.outputs[0], new
+        replaced = (*found.nodes, *tail.nodes)
+        old, result, last = replaced[-1].outputs[0], new.outputs[0], new
         result.name, result.shape, result.type = f"{old.name}_float32", old.shape, ir.TensorType(ir.DataType.FLOAT)
         nodes = [new]
         if wide:
@@ -57,14 +62,48 @@ def classic(model: ir.Model) -> None:
         model.graph.insert_before(found.nodes[0], nodes)
         last.outputs[0].name, old.name = old.name, f"{old.name}_before"
         old.replace_all_uses_with(last.outputs[0], replace_graph_outputs=True)
-        constants = [v for node in found.nodes for v in node.inputs if v is not None and v.is_initializer()]
-        for node in reversed(found.nodes):
+        constants = [v for node in replaced for v in node.inputs if v is not None and v.is_initializer()]
+        for node in reversed(replaced):
             model.graph.remove(node, safe=True)
         for value in constants:
             if not value.uses():
                 del model.graph.initializers[value.name or ""]
     if model.graph.opset_imports.get("ai.onnx.ml") == ML_OPSET:
         model.graph.opset_imports["ai.onnx.ml"] = CLASSIC_OPSET
+
+
+@dataclass(frozen=True, eq=False)
+class Tail:
+    """What follows the sum of the trees and the classic operator does as well: `nodes`, as its `attributes`."""
+
+    nodes: tuple[ir.Node, ...] = ()
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+def tail_of(margin: ir.Value, outputs: int) -> Tail:
+    """The addition of a base to the sums `margin` [events, outputs], and the softmax, where these have no other use."""
+    nodes: list[ir.Node] = []
+    attributes: dict[str, Any] = {}
+    node = _only_user(margin)
+    if node is not None and node.op_type == "Add":
+        base = next(v for v in (*node.inputs, margin) if v is not margin)
+        constant = None if base is None or base.const_value is None else base.const_value.numpy().ravel()
+        if constant is not None and len(constant) == outputs:
+            nodes.append(node)
+            attributes["base_values"] = Numbers("base_values", constant.astype(np.float32))
+            node = _only_user(node.outputs[0])
+    if node is not None and node.op_type == "Softmax" and outputs > 1:
+        axis = node.attributes.get("axis")
+        if axis is None or axis.as_int() in (-1, 1):
+            nodes.append(node)
+            attributes["post_transform"] = "SOFTMAX"
+    return Tail(tuple(nodes), attributes)
+
+
+def _only_user(value: ir.Value) -> ir.Node | None:
+    """The one node that takes `value`; None where there are several, or it is given out as well."""
+    users = [use.node for use in value.uses()]
+    return users[0] if len(users) == 1 and not value.is_graph_output() else None
 
 
 def _check_smooth(found: Found) -> None:

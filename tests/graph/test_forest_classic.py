@@ -132,3 +132,25 @@ def test_a_decision_about_the_sum_is_refused() -> None:
     model = to_precision(in_between(forest, kept=True, median=True), "float32")
     with pytest.raises(Unsupported, match="TopK"):
         classic(model)
+
+
+@pytest.mark.parametrize(
+    ("spare", "operator"), [(False, "TreeEnsembleRegressor"), (True, "TreeEnsemble")], ids=["alone", "margins too"]
+)
+def test_a_softmax_goes_into_the_classic_operator(tmp_path: Path, spare: bool, operator: str) -> None:
+    """With the base before it; unless somebody asks for the margins as well."""
+    forest = replace(random_forest(6, outputs=3), link=Link("softmax"), base=np.array([0.5, -2.0, 1e-3]))
+    model = to_graph(forest, interface(forest))
+    if spare:
+        (softmax,) = (node for node in model.graph if node.op_type == "Softmax")
+        identity = ir.node("Abs", [softmax.inputs[0]])
+        model.graph.append(identity)
+        identity.outputs[0].name, identity.outputs[0].type = "margins", softmax.inputs[0].type
+        model.graph.outputs.append(identity.outputs[0])
+    path = tmp_path / "model.onnx"
+    Exporter().write(model, path, WriteOptions())
+    proto = onnx.load(path)
+    assert operator in [node.op_type for node in proto.graph.node]
+    assert ("Softmax" in [node.op_type for node in proto.graph.node]) == spare
+    x = threshold_rows(forest, 1000, 3)
+    np.testing.assert_allclose(run(ir.from_proto(proto), x), forest_eval.evaluate(forest, x), rtol=0, atol=3e-6)
