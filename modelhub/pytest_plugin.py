@@ -94,7 +94,7 @@ def _checked(source: str | Path, target: str | Path, seed: int | None, given: di
     outcome = Outcome(Path(target).name, view, fail_on=fail_on)
     if outcome.exit_code == 0:
         return report, ""
-    lines = [f"{view.title}: {view.verdict}", *(f"  {f.leg or f.verdict}: {f.text}" for f in view.open[:10])]
+    lines = [f"{view.title}: {view.verdict}", *(f"  {f.where or f.verdict}: {f.text}" for f in view.open[:10])]
     return report, "\n".join(lines)
 
 

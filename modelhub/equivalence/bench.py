@@ -63,9 +63,16 @@ class Pair:
 
     @property
     def engine(self) -> str:
-        """The name of b's engine where b has two of its precision."""
-        same = [e.name for key, e in self.b.engines.items() if key.split(" ")[0] == self.low.split(" ")[0]]
-        return self.b.engines[self.low].name if len(same) > 1 else ""
+        """The name of b's engine where another of b's is compared at this precision; with its own, where it is one."""
+        mine = self.b.engines.get(self.low)
+        others = [
+            engine
+            for key, engine in self.b.engines.items()
+            if key != self.low and replace(self, low=key).precision == self.precision
+        ]
+        if mine is None or not others:
+            return ""
+        return mine.name if all(other.name != mine.name for other in others) else f"{mine.name} in {mine.precision}"
 
     @property
     def missing(self) -> str:
@@ -131,9 +138,9 @@ class Bench:
             if probe.length is not None and not self.sides[0].takes(probe.arrays):
                 self.foreign.add(probe.length)
                 optional = True
-            where = "" if probe.length is None else f" at length {probe.length}"
-            skipped = f"{probe.name}{where}: {error}" if optional else ""
-            refused = Outcome(nothing, refusal="" if optional else str(error), skipped=skipped)
+            skipped = f"{probe.place}: {error}" if optional else ""
+            refusal = "" if optional else f"{error} (probe {probe.place}, {probe.span})"
+            refused = Outcome(nothing, refusal=refusal, skipped=skipped)
             return lambda: refused
         chosen = [
             (answers[pair.a.party.role].get(pair.high), answers[pair.b.party.role].get(pair.low)) for pair in self.pairs

@@ -89,7 +89,7 @@ class Side:
             except Inconclusive as error:
                 refusal = error
         if refusal is not None and not (lenient and results):
-            raise refusal
+            raise Inconclusive(f"{self.party.role}: {refusal}")
         return results
 
 

@@ -78,6 +78,19 @@ class Probe:
         """How many events there are."""
         return len(next(iter(self.arrays.values())))
 
+    @property
+    def place(self) -> str:
+        """Its name, and the length of its sequences."""
+        return self.name if self.length is None else f"{self.name} at length {self.length}"
+
+    @property
+    def span(self) -> str:
+        """How many events, and between which of a file."""
+        counted = f"{self.events} event{'' if self.events == 1 else 's'}"
+        if self.numbers is None or not len(self.numbers):
+            return counted
+        return f"{counted} from {self.numbers.min()} to {self.numbers.max()}"
+
 
 @dataclass(frozen=True)
 class _Manner:

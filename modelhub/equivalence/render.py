@@ -117,8 +117,7 @@ def _skipped(report: Report) -> list[str]:
 def _undecidable(report: Report) -> list[str]:
     """Where sides differ on events that rounding may turn at a hard decision."""
     return [
-        f"{' – '.join(leg.between)}, {leg.precision}, probe {r.probe}: {r.undecidable} events "
-        "within rounding of a decision"
+        f"{leg.title}, probe {r.probe}: {r.undecidable} events within rounding of a decision"
         for leg in report.legs
         for r in leg.results
         if r.undecidable
@@ -128,8 +127,7 @@ def _undecidable(report: Report) -> list[str]:
 def _bands(report: Report) -> list[str]:
     """The table of flavour tagging: what share of events differs by more than each limit."""
     return [
-        f"{' – '.join(leg.between)}, {leg.precision}: "
-        + ", ".join(f"{limit:g}: {share:.2%}" for limit, share in leg.bands)
+        f"{leg.title}: " + ", ".join(f"{limit:g}: {share:.2%}" for limit, share in leg.bands)
         for leg in report.legs
         if leg.results
     ]
@@ -154,7 +152,7 @@ def _worst_cases(report: Report) -> list[str]:
         steps = "" if result.length is None else f", {result.length} steps"
         place = "".join(f"[{i}]" for i in worst.component)
         lines.append(
-            f"{' – '.join(leg.between)}: probe {result.probe}{steps}, event {worst.event}, "
+            f"{leg.title}: probe {result.probe}{steps}, event {worst.event}, "
             f"{safe_text(worst.output)}{place}: {worst.a:.9g} against {worst.b:.9g}"
         )
     return lines

@@ -55,7 +55,12 @@ class Leg:
     missing: str = ""
     """Why this leg could not run; empty when it did."""
     engine: str = ""
-    """The engine of the second party, where it has several of this precision."""
+    """The engine of the second party, where several of its are compared at this precision."""
+
+    @property
+    def title(self) -> str:
+        """What no other leg of a report is called."""
+        return ", ".join(part for part in (" – ".join(self.between), self.engine, self.precision) if part)
 
     def add(self, result: ProbeResult) -> None:
         """Merge a batch's result into that of its probe."""

@@ -60,7 +60,7 @@ def _cases(suite: ET.Element, outcome: Outcome, view: View) -> None:
             _case(suite, outcome.name, f"{leg.title}: {case.name}", _result(finding, outcome))
     for finding in view.findings:
         if finding.case is None:
-            name = ": ".join(part for part in (finding.leg, finding.probe) if part) or finding.verdict
+            name = ": ".join(part for part in (finding.where, finding.probe) if part) or finding.verdict
             _case(suite, outcome.name, name, _result(finding, outcome))
 
 

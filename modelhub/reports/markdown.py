@@ -53,7 +53,7 @@ def _status(outcome: Outcome) -> str:
 def _details(outcome: Outcome) -> list[str]:
     told = [f"- error: {_code(outcome.error)}"] if outcome.view is None else []
     if outcome.view is not None:
-        told += [f"- **{f.verdict}** {_where(f.leg, f.probe)}{_code(f.text)}" for f in outcome.view.open[:SHOWN]]
+        told += [f"- **{f.verdict}** {_where(f.where, f.probe)}{_code(f.text)}" for f in outcome.view.open[:SHOWN]]
         if len(outcome.view.open) > SHOWN:
             told.append(f"- and {len(outcome.view.open) - SHOWN} more: see the full report")
         told += [f"- numbers differ: {_code(line)}" for line in outcome.view.parameters[:5]]
@@ -61,7 +61,7 @@ def _details(outcome: Outcome) -> list[str]:
             waiver = finding.waiver or {}
             told.append(
                 f"- waived until {_code(waiver.get('expires', ''))}: **{finding.verdict}** "
-                f"{_where(finding.leg, finding.probe)}{_code(finding.text)}; {_code(waiver.get('reason', ''))} "
+                f"{_where(finding.where, finding.probe)}{_code(finding.text)}; {_code(waiver.get('reason', ''))} "
                 f"({_code(waiver.get('owner', ''))})"
             )
         if len(outcome.waived) > SHOWN:

@@ -102,11 +102,11 @@ class Leg:
     """Size of an output and its difference over tolerance, a sample."""
     rows: tuple[Row, ...]
     engine: str = ""
-    """The engine of the second party, where it has several of this precision."""
+    """The engine of the second party, where several of its are compared at this precision."""
     bands: tuple[tuple[float, float], ...] = ()
     """With a preset: a difference, and the share of events with an output that differs by more."""
     number: int = 1
-    """Counts legs of the same parties, engine and precision: the second compares another precision of theirs."""
+    """Counts legs of the same parties, engine and precision, which older reports have."""
 
     @property
     def name(self) -> str:
@@ -116,8 +116,13 @@ class Leg:
     @property
     def title(self) -> str:
         """The leg with its engine, where that is told, and its precision: no two legs share it."""
-        title = ", ".join(part for part in (" – ".join(self.between), self.engine, self.precision) if part)
-        return title if self.number == 1 else f"{title} ({self.number})"
+        return f"{' – '.join(self.between)}, {self.run}"
+
+    @property
+    def run(self) -> str:
+        """Engine, where that is told, and precision."""
+        run = f"{self.engine}, {self.precision}" if self.engine else self.precision
+        return run if self.number == 1 else f"{run} ({self.number})"
 
     def told(self, number: float) -> str:
         """An output in as many digits as it has at the leg's precision."""

@@ -45,7 +45,7 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> None:
     console.print()
     console.print(table)
     for outcome in outcomes:
-        lines = [outcome.error] if outcome.view is None else [_line(f.verdict, f.leg, f.text) for f in _open(outcome)]
+        lines = [outcome.error] if outcome.view is None else [_line(f.verdict, f.where, f.text) for f in _open(outcome)]
         lines += _waived(outcome)
         lines += outcome.notes
         if lines:
@@ -98,7 +98,7 @@ def _waived(outcome: Outcome) -> list[str]:
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         lines.append(
             f"waived until {waiver['expires']} ({waiver['reason']}; {waiver['owner']}): "
-            f"{_line(first.verdict, first.leg, first.text)}{more}"
+            f"{_line(first.verdict, first.where, first.text)}{more}"
         )
     return lines
 

@@ -46,6 +46,13 @@ class Finding:
     """The comparison it was found in, if it was in one."""
     waiver: Mapping[str, str] | None = None
     """The waiver that covers it: reason, owner, expires."""
+    run: str = ""
+    """Engine and precision of the leg."""
+
+    @property
+    def where(self) -> str:
+        """The leg as a waiver names it, with its engine and precision."""
+        return f"{self.leg}, {self.run}" if self.run else self.leg
 
 
 class View:
@@ -181,7 +188,7 @@ def _numbered(legs: list[Leg]) -> tuple[Leg, ...]:
 
 def _findings(leg: Leg) -> list[Finding]:
     if leg.missing or leg.verdict == "inconclusive":
-        return [Finding("inconclusive", leg.name, "", leg.missing or "nothing was compared")]
+        return [Finding("inconclusive", leg.name, "", leg.missing or "nothing was compared", run=leg.run)]
     found = [
         Finding(
             case.verdict,
@@ -190,13 +197,14 @@ def _findings(leg: Leg) -> list[Finding]:
             f"{case.name}, event {case.event}, {case.place}: {leg.told(case.a)} against {leg.told(case.b)}, "
             f"{case.ratio:.3g} times the tolerance",
             case,
+            run=leg.run,
         )
         for case in leg.cases
         if case.verdict in FAILING
     ]
     if leg.verdict in FAILING and leg.verdict not in {finding.verdict for finding in found}:
         row = next((f", {r.probe}, event {r.event}, {r.place}" for r in leg.rows), "")
-        found.append(Finding(leg.verdict, leg.name, "", f"the leg is {leg.verdict}{row}"))
+        found.append(Finding(leg.verdict, leg.name, "", f"the leg is {leg.verdict}{row}", run=leg.run))
     return found
 
 

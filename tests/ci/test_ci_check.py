@@ -64,7 +64,7 @@ def test_the_table_tells_verdicts_and_findings(checked) -> None:
     done = checked(config("wrong", "bdt"))
     assert re.search(r"^wrong +different", done.stderr, re.MULTILINE), done.stderr
     assert re.search(r"^bdt +(identical|equivalent)", done.stderr, re.MULTILINE)
-    assert "different, source-target:" in done.stderr
+    assert "different, source-target, float32:" in done.stderr
 
 
 def test_a_waiver_passes_what_it_names_and_every_report_tells(checked, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_it_passes_fails_and_keeps_reports(project: Path, tmp_path: Path) -> Non
     done = run(project, *args, f"--junit-xml={tmp_path / 'out.xml'}", env=found)
     assert "2 failed, 2 passed" in done.stdout, done.stdout
     assert "bdt.xml → wrong.onnx: different" in done.stdout
-    assert "source-target: " in done.stdout
+    assert "source-target, float32: " in done.stdout
     assert "times the tolerance" in done.stdout
     assert "bdt.xml → bdt.onnx: inconclusive" in done.stdout
     assert "Traceback" not in done.stdout

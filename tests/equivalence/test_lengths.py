@@ -45,6 +45,27 @@ def test_a_target_that_refuses_what_the_source_takes_is_no_proof(tmp_path: Path)
     assert report.verdict in ("different", "inconclusive")
 
 
+def summed(path: Path, most: int = 0) -> Path:
+    """The sum over steps, times a number from a table of so many lengths, where there is one."""
+    b = Builder()
+    x = b.input("points", ["N", "T", 2])
+    total = b.op("ReduceSum", x, b.ints(1), keepdims=0)
+    if most:
+        table = b.constant(np.ones(most, "f4"), "table")
+        total = b.op("Mul", total, b.op("Gather", table, b.op("Shape", x, start=1, end=2)))
+    b.output(total, "score", ["N", 2])
+    Exporter().write(b.finish(), path, WriteOptions())
+    return path
+
+
+def test_what_a_target_refuses_is_told_by_probe_length_and_events(tmp_path: Path) -> None:
+    report = modelhub.check(summed(tmp_path / "a.onnx"), summed(tmp_path / "b.onnx", 12))
+    assert report.verdict == "inconclusive"
+    for leg in report.legs:
+        assert leg.missing.startswith("target: onnxruntime cannot run this model in float32")
+        assert leg.missing.endswith("(probe normal at length 20, 64 events)")
+
+
 def squares(path: Path, bias: float) -> Path:
     """The difference of two equal numbers that are too large for float32 where energies in MeV come in."""
     b = Builder()

@@ -26,7 +26,7 @@ def test_a_good_pair_needs_no_details() -> None:
 
 def test_findings_waivers_errors_and_notes_are_told() -> None:
     text = markdown([outcome(bad(), "bad"), outcome(waived(), "w", notes=("a waiver covers nothing",)), ERROR])
-    assert "**different** `graph-target` `normal`" in text
+    assert "**different** `graph-target, float32` `normal`" in text
     assert "312 times the tolerance" in text
     assert "waived until `2999-12-31`" in text
     assert "`known since 2026` (`ada`)" in text
