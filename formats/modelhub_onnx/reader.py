@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
@@ -50,7 +51,21 @@ def read(path: Path, options: ReadOptions) -> ir.Model:  # noqa: ARG001 - an ONN
     for weight in [value for value in model.graph.inputs if value.name in model.graph.initializers]:
         model.graph.inputs.remove(weight)
     _name_nodes(model.graph)
+    for graph in (model.graph, *(function.graph for function in model.functions.values())):
+        _shortest_epsilons(graph)
     return model
+
+
+def _shortest_epsilons(graph: ir.Graph) -> None:
+    """Take every `epsilon` for the shortest decimal that rounds to it: 1e-05, not 9.999999747378752e-06.
+
+    The file holds it in float32 where the author wrote a decimal, by which every other format of the model computes.
+    Rounded back it is the same number, so an engine in float32 sees no change.
+    """
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        epsilon = node.attributes.get("epsilon")
+        if epsilon is not None and epsilon.type == ir.AttributeType.FLOAT:
+            node.attributes["epsilon"] = ir.AttrFloat32("epsilon", float(str(np.float32(epsilon.as_float()))))
 
 
 def _name_nodes(graph: ir.Graph) -> None:

@@ -176,3 +176,18 @@ def test_every_node_gets_a_name_of_its_own(tmp_path: Path) -> None:
     names = [node.name for node in Importer().read(tmp_path / "net.onnx", ReadOptions()).graph]
     assert len(set(names)) == len(names) == 6
     assert {"Relu_0", "again"} <= set(names)
+
+
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-3, 0.1, 1.2345678e-12])
+def test_an_epsilon_is_the_decimal_it_was_written_as(tmp_path: Path, epsilon: float) -> None:
+    """So a file in float32 computes what its neighbour in decimals does; written again it is the same number."""
+    norm = helper.make_node("BatchNormalization", ["x", *"gbmv"], ["y"], epsilon=epsilon)
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 2]) for name in "xy"]
+    constants = [numpy_helper.from_array(np.ones(2, np.float32), name) for name in "gbmv"]
+    graph = helper.make_graph([norm], "g", values[:1], values[1:], constants)
+    path = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
+    (read,) = Importer().read(path, ReadOptions()).graph
+    assert read.attributes["epsilon"].as_float() == epsilon
+    modelhub.convert(path, tmp_path / "again.onnx")
+    assert onnx.load(tmp_path / "again.onnx").graph.node[0].attribute[0].f == np.float32(epsilon)
