@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 
-from sqlalchemy import Connection
-
 import modelhub
 from modelhub.errors import RegistryError, notice
 from modelhub_registry import index, rebuild
@@ -23,6 +21,7 @@ from modelhub_registry.rebuild import Finding
 from modelhub_registry.records import Evidence, Manifest, Provenance
 from modelhub_registry.settings import Settings
 from modelhub_registry.stores import Item, Store
+from modelhub_registry.tables import Connection
 
 __all__ = ["Core"]
 

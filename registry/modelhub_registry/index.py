@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
-
-from sqlalchemy import BindParameter, Connection, Select, bindparam, delete, func, insert, or_, select, update
 
 from modelhub.errors import RegistryError
 from modelhub_registry.errors import AbsentError
@@ -15,9 +13,9 @@ from modelhub_registry.facts import facts_of
 from modelhub_registry.log import Attach, Entry, Event, Head, Move, Publish
 from modelhub_registry.names import Reference
 from modelhub_registry.records import PASSING, Evidence, Manifest, evidence_of
-from modelhub_registry.tables import METADATA, aliases, facts, files, log, models, versions
+from modelhub_registry.tables import TABLES, Connection, inserting, listed
 
-__all__ = ["Found", "History", "Summary"]
+__all__ = ["Asked", "Found", "History", "Summary"]
 
 
 @dataclass(frozen=True)
@@ -57,47 +55,42 @@ class History:
     move: Move
 
 
-# The statements of every publish and look-up, built once: building them costs more than SQLite takes to answer.
-_NAME: BindParameter[str] = bindparam("name_")
-_NUMBER: BindParameter[int] = bindparam("number_")
-_ALIAS: BindParameter[str] = bindparam("alias_")
-_CONTENT: BindParameter[str] = bindparam("content_")
-_DIGEST: BindParameter[str] = bindparam("digest_")
-_LOW: BindParameter[str] = bindparam("low")
-_HIGH: BindParameter[str] = bindparam("high")
-_OF_NAME = versions.c.name == _NAME
-_HEAD = select(models.c.entries, models.c.last, models.c.versions).where(models.c.name == _NAME).with_for_update()
-_MOVE_HEAD = update(models).where(models.c.name == _NAME)
-_FIND = select(versions.c.number, versions.c.digest, versions.c.attached)
-_BY_NUMBER = _FIND.where(_OF_NAME, versions.c.number == _NUMBER)
-_BY_DIGEST = _FIND.where(_OF_NAME, versions.c.digest >= _LOW, versions.c.digest < _HIGH).limit(2)
-_NEWEST = _FIND.where(_OF_NAME).order_by(versions.c.number.desc()).limit(1)
-_NEWEST_PASSING = _NEWEST.where(versions.c.verdict.in_(PASSING))
-_BY_ALIAS = _FIND.join(aliases, (aliases.c.name == versions.c.name) & (aliases.c.number == versions.c.number)).where(
-    aliases.c.name == _NAME, aliases.c.alias == _ALIAS
-)
-_HELD = select(files.c.name, files.c.number, files.c.role).where(files.c.sha256 >= _LOW, files.c.sha256 < _HIGH)
-_INSERT_LOG, _INSERT_VERSION, _INSERT_FILE = (insert(log), insert(versions), insert(files))
-_INSERT_MODEL, _INSERT_FACT = insert(models), insert(facts)
-_SAME = select(
-    select(func.max(versions.c.number)).where(_OF_NAME, versions.c.content == _CONTENT).scalar_subquery(),
-    select(versions.c.number).where(_OF_NAME, versions.c.digest == _DIGEST).scalar_subquery(),
-)
-_ALIAS_OF = select(aliases.c.number).where(aliases.c.name == _NAME, aliases.c.alias == _ALIAS)
-_SET_ALIAS = update(aliases).where(aliases.c.name == _NAME, aliases.c.alias == _ALIAS).values(number=_NUMBER)
+@dataclass(frozen=True)
+class Asked:
+    """Which versions, as a condition in SQL on the table `versions` with its values, and in which order."""
+
+    where: str = "1 = 1"
+    values: dict[str, Any] = field(default_factory=dict)
+    order: str = "name, number"
+
+
+_HEAD = "SELECT entries, last, versions FROM models WHERE name = :name"
+_MOVE_HEAD = "UPDATE models SET entries = :entries, last = :last, versions = :versions WHERE name = :name"
+_FIND = "SELECT number, digest, attached FROM versions WHERE name = :name"
+_BY_NUMBER = f"{_FIND} AND number = :number"
+_BY_DIGEST = f"{_FIND} AND digest >= :low AND digest < :high LIMIT 2"
+_NEWEST = f"{_FIND} ORDER BY number DESC LIMIT 1"
+_NEWEST_PASSING = f"{_FIND} AND verdict IN {PASSING!r} ORDER BY number DESC LIMIT 1"
+_BY_ALIAS = f"{_FIND} AND number = (SELECT number FROM aliases WHERE name = :name AND alias = :alias)"
+_HELD = "SELECT name, number, role FROM files WHERE sha256 >= :low AND sha256 < :high"
+_SAME = """SELECT (SELECT max(number) FROM versions WHERE name = :name AND content = :content),
+                  (SELECT number FROM versions WHERE name = :name AND digest = :digest)"""
+_ALIAS_OF = "SELECT number FROM aliases WHERE name = :name AND alias = :alias"
+_OF_NUMBER = "name = :name AND number = :number"
+_INSERT = {table: inserting(table) for table in TABLES}
 
 
 def head(db: Connection, name: str) -> Head:
-    """Where the index stands in the log of a model. Locked until the transaction ends, where the database can."""
-    row = db.execute(_HEAD, {"name_": name}).one_or_none()
-    return Head() if row is None else Head(*row)
+    """Where the index stands in the log of a model."""
+    found = db.rows(_HEAD, {"name": name})
+    return Head(*found[0]) if found else Head()
 
 
 def admit(db: Connection, name: str) -> None:
     """Refuse a new name that differs from another in capital letters only."""
-    same = db.execute(select(models.c.name).where(models.c.folded == name.lower())).scalar_one_or_none()
-    if same not in (None, name):
-        raise RegistryError(f"{name!r} differs from {same!r} in capital letters only: use that name, or another")
+    same = db.rows("SELECT name FROM models WHERE folded = :folded", {"folded": name.lower()})
+    if same and same[0][0] != name:
+        raise RegistryError(f"{name!r} differs from {same[0][0]!r} in capital letters only: use that name, or another")
 
 
 def apply(db: Connection, before: Head, entry: Entry, found: Manifest | Evidence | None) -> Head:
@@ -109,15 +102,15 @@ def apply(db: Connection, before: Head, entry: Entry, found: Manifest | Evidence
     row = {"name": entry.name, "sequence": entry.sequence, "digest": entry.digest, "created": entry.created}
     row |= {"author": entry.by, "alias": None, "previous": None, "forced": None, "reason": None, "blob": None}
     if isinstance(event, Publish):
-        db.execute(_INSERT_LOG, row | {"type": "publish", "number": event.number, "blob": event.manifest})
+        db.run(_INSERT["log"], row | {"type": "publish", "number": event.number, "blob": event.manifest})
         if isinstance(found, Manifest):
             add_version(db, event, found)
     elif isinstance(event, Attach):
-        db.execute(_INSERT_LOG, row | {"type": "report", "number": event.number, "blob": event.report})
+        db.run(_INSERT["log"], row | {"type": "report", "number": event.number, "blob": event.report})
         if isinstance(found, Evidence):
             _attach(db, entry.name, event, found)
     else:
-        db.execute(_INSERT_LOG, row | {"type": "alias", **vars(event), "number": event.number or 0})
+        db.run(_INSERT["log"], row | {"type": "alias", **vars(event), "number": event.number or 0})
         _point(db, entry.name, event)
     after = entry.head(before)
     _set_head(db, entry.name, before, after)
@@ -134,9 +127,9 @@ def skip(db: Connection, name: str, before: Head) -> Head:
 def _set_head(db: Connection, name: str, before: Head, after: Head) -> None:
     row = {"entries": after.entries, "last": after.last, "versions": after.versions}
     if before == Head():
-        db.execute(_INSERT_MODEL, {"name": name, "folded": name.lower(), **row})
+        db.run(_INSERT["models"], {"name": name, "folded": name.lower(), **row})
     else:
-        db.execute(_MOVE_HEAD, {"name_": name, **row})
+        db.run(_MOVE_HEAD, {"name": name, **row})
 
 
 def add_version(db: Connection, event: Publish, manifest: Manifest) -> None:
@@ -155,33 +148,32 @@ def add_version(db: Connection, event: Publish, manifest: Manifest) -> None:
         "author": manifest.provenance.by,
         "attached": "",
     }
-    db.execute(_INSERT_VERSION, row)
+    db.run(_INSERT["versions"], row)
     held = {(a.role, a.sha256) for a in manifest.artifacts} | {("report", r.sha256) for r in manifest.reports}
     held.add(("manifest", event.manifest))
-    db.execute(_INSERT_FILE, [{**key, "role": role, "sha256": sha256} for role, sha256 in sorted(held)])
+    db.run_many(_INSERT["files"], [{**key, "role": role, "sha256": sha256} for role, sha256 in sorted(held)])
     if told := list(facts_of(manifest.metadata)):
-        db.execute(_INSERT_FACT, [{**key, **fact} for fact in told])
+        db.run_many(_INSERT["facts"], [{**key, **fact} for fact in told])
 
 
 def _attach(db: Connection, name: str, event: Attach, report: Evidence) -> None:
     """A report that came later; the version's verdict is for `judge`."""
-    known = db.execute(_BY_NUMBER, {"name_": name, "number_": event.number}).one_or_none()
-    if known is None:  # its manifest is lost
+    key = {"name": name, "number": event.number}
+    known = db.rows(_BY_NUMBER, key)
+    if not known:  # its manifest is lost
         return
-    reports = [*attached(known[2]), report]
+    reports = [*attached(known[0][2]), report]
     told = json.dumps([vars(r) for r in reports], sort_keys=True)
-    where = (versions.c.name == name) & (versions.c.number == event.number)
-    db.execute(update(versions).where(where).values(attached=told))
-    row = {"name": name, "number": event.number, "role": "report", "sha256": report.sha256}
-    there = (files.c.name == name) & (files.c.number == event.number) & (files.c.sha256 == report.sha256)
-    if db.execute(select(files.c.role).where(there, files.c.role == "report")).first() is None:
-        db.execute(_INSERT_FILE, row)
+    db.run(f"UPDATE versions SET attached = :attached WHERE {_OF_NUMBER}", {**key, "attached": told})
+    row = {**key, "role": "report", "sha256": report.sha256}
+    if not db.rows(f"SELECT role FROM files WHERE {_OF_NUMBER} AND role = :role AND sha256 = :sha256", row):
+        db.run(_INSERT["files"], row)
 
 
 def judge(db: Connection, name: str, number: int, verdict: str) -> None:
     """Note the verdict of a version, its later reports counted."""
-    where = (versions.c.name == name) & (versions.c.number == number)
-    db.execute(update(versions).where(where).values(verdict=verdict))
+    row = {"name": name, "number": number, "verdict": verdict}
+    db.run(f"UPDATE versions SET verdict = :verdict WHERE {_OF_NUMBER}", row)
 
 
 def attached(told: str) -> tuple[Evidence, ...]:
@@ -190,11 +182,13 @@ def attached(told: str) -> tuple[Evidence, ...]:
 
 
 def _point(db: Connection, name: str, move: Move) -> None:
+    key = {"name": name, "alias": move.alias}
     if move.number is None:
-        db.execute(delete(aliases).where(aliases.c.name == name, aliases.c.alias == move.alias))
+        db.run("DELETE FROM aliases WHERE name = :name AND alias = :alias", key)
         return
-    if not db.execute(_SET_ALIAS, {"name_": name, "alias_": move.alias, "number_": move.number}).rowcount:
-        db.execute(insert(aliases), {"name": name, "alias": move.alias, "number": move.number})
+    row = {**key, "number": move.number}
+    if not db.run("UPDATE aliases SET number = :number WHERE name = :name AND alias = :alias", row):
+        db.run(_INSERT["aliases"], row)
 
 
 def find(db: Connection, reference: Reference) -> tuple[int, str, str]:
@@ -202,17 +196,17 @@ def find(db: Connection, reference: Reference) -> tuple[int, str, str]:
 
     Raises `RegistryError` for none, and for two.
     """
+    key = {"name": reference.name}
     if reference.number is not None:
-        found = db.execute(_BY_NUMBER, {"name_": reference.name, "number_": reference.number})
+        rows = db.rows(_BY_NUMBER, {**key, "number": reference.number})
     elif reference.alias is not None:
-        found = db.execute(_BY_ALIAS, {"name_": reference.name, "alias_": reference.alias})
+        rows = db.rows(_BY_ALIAS, {**key, "alias": reference.alias})
     elif reference.digest is not None:
-        found = db.execute(_BY_DIGEST, {"name_": reference.name, **_range(reference.digest)})
+        rows = db.rows(_BY_DIGEST, {**key, **_range(reference.digest)})
     elif reference.passing:
-        found = db.execute(_NEWEST_PASSING, {"name_": reference.name})
+        rows = db.rows(_NEWEST_PASSING, key)
     else:
-        found = db.execute(_NEWEST, {"name_": reference.name})
-    rows = found.all()
+        rows = db.rows(_NEWEST, key)
     if len(rows) == 1:
         return rows[0][0], rows[0][1], rows[0][2]
     if rows:
@@ -241,38 +235,43 @@ def _absent(db: Connection, reference: Reference) -> str:
 
 def same(db: Connection, name: str, content: str, digest: str) -> tuple[int | None, int | None]:
     """The numbers of the newest version with this content (`Manifest.content`), and of that with this manifest."""
-    newest, exact = db.execute(_SAME, {"name_": name, "content_": content, "digest_": digest}).one()
+    newest, exact = db.rows(_SAME, {"name": name, "content": content, "digest": digest})[0]
     return newest, exact
 
 
 def summaries(db: Connection, name: str | None) -> list[Summary]:
     """All versions, or those of one model, by name and number."""
-    query = SHOWN.order_by(versions.c.name, versions.c.number)
-    return summarise(db, query if name is None else query.where(versions.c.name == name))
+    return summarise(db, Asked() if name is None else Asked("name = :name", {"name": name}, "number"))
 
 
-_POINTING = select(aliases).order_by(aliases.c.alias)
-_POINTING_SOME = _POINTING.where(aliases.c.name.in_(bindparam("names", expanding=True)))
-SHOWN = select(
-    versions.c.name,
-    versions.c.number,
-    versions.c.digest,
-    versions.c.verdict,
-    versions.c.source,
-    versions.c.exports,
-    versions.c.created,
-    versions.c.author,
-)
-"""What `summarise` wants to know of a version."""
+def one(name: str, number: int) -> Asked:
+    """One version."""
+    return Asked(_OF_NUMBER, {"name": name, "number": number})
 
 
-def summarise(db: Connection, query: Select[Any]) -> list[Summary]:
-    """The versions a query finds, which must select what `SHOWN` does, with the aliases that point to them."""
-    rows = db.execute(query).all()
-    names = {row[0] for row in rows}
-    pointing = _POINTING if len(names) > 100 else _POINTING_SOME
+def count(db: Connection, asked: Asked) -> int:
+    """How many versions are asked for."""
+    return int(db.rows(f"SELECT count(*) FROM versions WHERE {asked.where}", asked.values)[0][0])
+
+
+_SHOWN = "SELECT name, number, digest, verdict, source, exports, created, author FROM versions"
+_POINTING = "SELECT name, alias, number FROM aliases"
+
+
+def summarise(db: Connection, asked: Asked, limit: int | None = None, offset: int = 0) -> list[Summary]:
+    """The versions asked for, at most `limit` of them, with the aliases that point to them."""
+    query, part = f"{_SHOWN} WHERE {asked.where} ORDER BY {asked.order}", {}
+    if limit is not None:
+        query, part = f"{query} LIMIT :limit OFFSET :offset", {"limit": limit, "offset": offset}
+    rows = db.rows(query, {**asked.values, **part})
+    names = sorted({row[0] for row in rows})
+    pointing: str = _POINTING
+    values: dict[str, Any] = {}
+    if 0 < len(names) <= 100:
+        those, values = listed("name", names)
+        pointing = f"{_POINTING} WHERE name IN {those}"
     held: dict[tuple[str, int], tuple[str, ...]] = {}
-    for model, alias, number in db.execute(pointing, {"names": list(names)}) if rows else ():
+    for model, alias, number in db.rows(f"{pointing} ORDER BY alias", values) if rows else ():
         held[model, number] = (*held.get((model, number), ()), alias)
     return [
         Summary(
@@ -292,77 +291,84 @@ def summarise(db: Connection, query: Select[Any]) -> list[Summary]:
 
 def which(db: Connection, digest: str) -> list[Found]:
     """Versions that hold a file, a report or a manifest whose SHA-256 begins with `digest`."""
-    found = []
-    for name, number, role in sorted(map(tuple, db.execute(_HELD, _range(digest)))):
-        one = SHOWN.where(versions.c.name == name, versions.c.number == number)
-        found += [Found(summary, role) for summary in summarise(db, one)]
-    return found
+    return [
+        Found(summary, role)
+        for name, number, role in sorted(db.rows(_HELD, _range(digest)))
+        for summary in summarise(db, one(name, number))
+    ]
 
 
 def files_of(db: Connection, name: str, number: int) -> list[tuple[str, str]]:
     """Role and SHA-256 of every file of a version, its reports and its manifest."""
-    query = select(files.c.role, files.c.sha256).where(files.c.name == name, files.c.number == number)
-    return [(role, sha256) for role, sha256 in db.execute(query.order_by(files.c.role))]
+    query = f"SELECT role, sha256 FROM files WHERE {_OF_NUMBER} ORDER BY role"
+    return [(role, sha256) for role, sha256 in db.rows(query, {"name": name, "number": number})]
 
 
 def every_blob(db: Connection) -> set[str]:
     """SHA-256 of every file, report and manifest, also of versions that are lost."""
-    blobs = set(db.execute(select(files.c.sha256).distinct()).scalars())
-    return blobs | set(db.execute(select(log.c.blob).where(log.c.blob.is_not(None))).scalars())
+    query = "SELECT sha256 FROM files UNION SELECT blob FROM log WHERE blob IS NOT NULL"
+    return {sha256 for (sha256,) in db.rows(query)}
 
 
 def later(db: Connection, version: Summary) -> tuple[Evidence, ...]:
     """The reports that came after a version was published."""
-    row = db.execute(_BY_NUMBER, {"name_": version.name, "number_": version.number}).one()
-    return attached(row.attached)
+    return attached(db.rows(_BY_NUMBER, {"name": version.name, "number": version.number})[0][2])
+
+
+MOVED = "created, author, alias, number, previous, forced, reason"
+"""What `history_of` wants to know of an alias move, from the table `log`."""
+_LOGGED = f"SELECT type, digest, blob, {MOVED} FROM log WHERE name = :name"
 
 
 def entry(db: Connection, name: str, sequence: int, after: str | None) -> Entry | None:
     """An entry of the log as the index remembers it, None when that is not what was written."""
-    row = db.execute(select(log).where(log.c.name == name, log.c.sequence == sequence)).one_or_none()
-    if row is None:
+    rows = db.rows(f"{_LOGGED} AND sequence = :sequence", {"name": name, "sequence": sequence})
+    if not rows:
         return None
+    kind, digest, blob, *told = rows[0]
     event: Event
-    if row.type == "publish":
-        event = Publish(row.number, row.blob)
-    elif row.type == "report":
-        event = Attach(row.number, row.blob)
+    if kind == "publish":
+        event = Publish(told[3], blob)
+    elif kind == "report":
+        event = Attach(told[3], blob)
     else:
-        event = Move(row.alias, row.number or None, row.previous, row.forced, row.reason)
-    found = Entry(name, sequence, after, row.created, row.author, event)
-    return found if found.digest == row.digest else None
+        event = history_of(told).move
+    found = Entry(name, sequence, after, told[0], told[1], event)
+    return found if found.digest == digest else None
 
 
 def alias_of(db: Connection, name: str, alias: str) -> int | None:
     """The number an alias points to, None when there is no such alias."""
-    return db.execute(_ALIAS_OF, {"name_": name, "alias_": alias}).scalar_one_or_none()
+    found = db.rows(_ALIAS_OF, {"name": name, "alias": alias})
+    return int(found[0][0]) if found else None
 
 
 def aliases_of(db: Connection, name: str) -> dict[str, int]:
     """All aliases of a model and the numbers they point to."""
-    rows = db.execute(select(aliases.c.alias, aliases.c.number).where(aliases.c.name == name).order_by(aliases.c.alias))
-    return {row.alias: row.number for row in rows}
+    return dict(db.rows("SELECT alias, number FROM aliases WHERE name = :name ORDER BY alias", {"name": name}))
 
 
 def history(db: Connection, name: str, number: int) -> list[History]:
     """All moves of aliases to or from a version, oldest first."""
-    columns = (log.c.created, log.c.author, log.c.alias, log.c.number, log.c.previous, log.c.forced, log.c.reason)
-    about = or_(log.c.number == number, log.c.previous == number)
-    query = select(*columns).where(log.c.name == name, log.c.type == "alias", about).order_by(log.c.sequence)
-    return [
-        History(created, by, Move(alias, number or None, previous, forced, reason))
-        for created, by, alias, number, previous, forced, reason in db.execute(query)
-    ]
+    about = "(number = :number OR previous = :number)"
+    query = f"SELECT {MOVED} FROM log WHERE name = :name AND type = 'alias' AND {about} ORDER BY sequence"
+    return list(map(history_of, db.rows(query, {"name": name, "number": number})))
+
+
+def history_of(row: Sequence[Any]) -> History:
+    """An alias move from the columns `MOVED` of its row; SQLite gives truth values as numbers."""
+    created, by, alias, number, previous, forced, reason = row
+    return History(created, by, Move(alias, number or None, previous, bool(forced), reason))
 
 
 def heads(db: Connection) -> dict[str, Head]:
     """Where the index stands in the log of every model."""
-    rows = db.execute(select(models.c.name, models.c.entries, models.c.last, models.c.versions))
-    return {name: Head(entries, last, count) for name, entries, last, count in rows}
+    found = db.rows("SELECT name, entries, last, versions FROM models")
+    return {name: Head(entries, last, count) for name, entries, last, count in found}
 
 
 def rows(db: Connection) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Every row of every table, with the table's name: what two indexes are compared by."""
-    for table in METADATA.sorted_tables:
-        for row in db.execute(select(table)):
-            yield table.name, tuple(row)
+    for table, columns in TABLES.items():
+        for row in db.rows(f"SELECT {', '.join(columns)} FROM {table}"):
+            yield table, row

@@ -6,10 +6,8 @@ A step is never changed once released; the next one is added below. `tables.py` 
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, inspect
-
 from modelhub.errors import RegistryError
-from modelhub_registry.tables import METADATA
+from modelhub_registry.tables import TABLES, Connection
 
 __all__ = ["LATEST", "clear", "done", "migrate"]
 
@@ -90,9 +88,9 @@ LATEST = len(_STEPS)
 
 def done(db: Connection) -> int:
     """How many steps were taken; 0 for an empty database. Raises `RegistryError` when it is more than we know."""
-    if not inspect(db).has_table("migrations"):
+    if not db.has_table("migrations"):
         return 0
-    number = int(db.exec_driver_sql("SELECT max(number) FROM migrations").scalar_one())
+    number = int(db.rows("SELECT max(number) FROM migrations")[0][0])
     if number > LATEST:
         raise RegistryError(
             f"the index is of version {number}, made by a newer modelhub; this one knows {LATEST}: upgrade it"
@@ -104,14 +102,14 @@ def migrate(db: Connection) -> None:
     """Take the missing steps, in the transaction of `db`, which must hold the write lock."""
     taken = done(db)
     if taken == 0:
-        db.exec_driver_sql("CREATE TABLE migrations (number INTEGER NOT NULL PRIMARY KEY)")
+        db.run("CREATE TABLE migrations (number INTEGER NOT NULL PRIMARY KEY)")
     for number, statements in enumerate(_STEPS[taken:], start=taken + 1):
         for statement in statements:
-            db.exec_driver_sql(statement)
-        db.exec_driver_sql(f"INSERT INTO migrations VALUES ({number})")
+            db.run(statement)
+        db.run("INSERT INTO migrations VALUES (:number)", {"number": number})
 
 
 def clear(db: Connection) -> None:
     """Forget all that the log and the manifests can tell again."""
-    for table in METADATA.sorted_tables:
-        db.execute(delete(table))
+    for table in TABLES:
+        db.run(f"DELETE FROM {table}")

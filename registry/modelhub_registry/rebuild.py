@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
 from modelhub.errors import RegistryError, safe_text
 from modelhub_registry import index, sqlite
 from modelhub_registry.blobs import Blobs
@@ -16,6 +14,7 @@ from modelhub_registry.evidence import evidence
 from modelhub_registry.log import Attach, Entry, Event, Head, Log, Publish
 from modelhub_registry.names import Reference
 from modelhub_registry.records import LIMIT, Evidence, Manifest
+from modelhub_registry.tables import Connection
 
 __all__ = ["Finding", "compare", "examine", "fold", "follow", "manifest", "told_by"]
 
@@ -91,7 +90,7 @@ def compare(disk: Connection, log: Log, blobs: Blobs) -> list[Finding]:
     heads = index.heads(disk)
     findings: list[Finding] = []
     lost: set[str] = set()
-    with sqlite.memory().begin() as fresh:
+    with sqlite.memory() as fresh:
         for name in sorted({*heads, *log.names()}):
             entries = heads.get(name, Head()).entries
             if wrong := fold(fresh, log, blobs, name, entries):

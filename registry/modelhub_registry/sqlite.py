@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
-
-from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select
-from sqlalchemy.exc import DatabaseError, SQLAlchemyError
-from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from modelhub.errors import RegistryError, safe_text
 from modelhub_registry import migrations
-from modelhub_registry.tables import boot
+from modelhub_registry.tables import Connection, Values
 
 __all__ = ["DamagedIndexError", "Fill", "SQLite", "memory"]
 
@@ -29,10 +26,58 @@ Fill = Callable[[Connection], None]
 
 PATIENCE = 60.0
 """Seconds to wait for another process's transaction."""
+IDLE = 5
+"""Connections that are kept for the next transaction."""
+_INHERITED: list[object] = []
+"""Connections of a parent process, which its child must neither use nor close."""
 
 
 class DamagedIndexError(RegistryError):
     """The file of the index is no index any more."""
+
+
+class _Connection:
+    """A connection to SQLite. See `tables.Connection`.
+
+    One that may not write does not last: an immutable one would never see what others write.
+    """
+
+    def __init__(self, raw: sqlite3.Connection, *, lasting: bool) -> None:
+        self.raw = raw
+        self.lasting = lasting
+        self._synchronous = ""
+
+    def rows(self, sql: str, values: Values = {}) -> list[tuple[Any, ...]]:  # noqa: B006 (nobody changes it)
+        """What a SELECT finds."""
+        return self.raw.execute(sql, values).fetchall()
+
+    def run(self, sql: str, values: Values = {}) -> int:  # noqa: B006
+        """Change something."""
+        return self.raw.execute(sql, values).rowcount
+
+    def run_many(self, sql: str, values: Sequence[Values]) -> None:
+        """The same change several times."""
+        self.raw.executemany(sql, values)
+
+    def has_table(self, name: str) -> bool:
+        """Whether there is such a table."""
+        return bool(self.rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = :name", {"name": name}))
+
+    @contextmanager
+    def transaction(self, writes: bool, logged: bool = False) -> Iterator[Connection]:
+        """Writers lock at once: one that reads first and locks later can fail half-way for no fault of its own."""
+        wanted = "NORMAL" if logged and _BOOT is not None else "FULL"
+        if writes and self._synchronous != wanted:
+            self.raw.execute(f"PRAGMA synchronous = {wanted}")
+            self._synchronous = wanted
+        self.raw.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+        try:
+            yield self
+            self.raw.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self.raw.rollback()
+            raise
 
 
 class SQLite:
@@ -44,8 +89,9 @@ class SQLite:
         self.where = str(path)
         self._fill = fill
         self._follow = follow
-        self._engine: Engine | None = None
+        self._idle: list[_Connection] = []
         self._process = 0
+        """Which process has found the tables up to date; SQLite's connections do not survive a fork."""
 
     def exists(self) -> bool:
         """Whether the file is there."""
@@ -68,12 +114,11 @@ class SQLite:
                 self._drop("-wal", "-shm")
                 fresh = SQLite(self.path.with_suffix(".new"), fill, self._follow)
                 fresh._drop("", "-wal", "-shm")  # left by a crash
-                engine = fresh._open("rwc")
-                with _told(self.path), _transaction(engine, True) as db:
+                db = fresh._connect("rwc")
+                with _told(self.path), closing(db.raw), db.transaction(True):
                     migrations.migrate(db)
                     fill(db)
                     _remember(db)
-                engine.dispose()
                 fresh.path.replace(self.path)
         except OSError as error:
             raise RegistryError(f"{self.path}: cannot make the index: {error.strerror or error}") from error
@@ -103,7 +148,7 @@ class SQLite:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one state of the index. Raises `RegistryError`."""
-        with _told(self.path), _transaction(self._ready(), False) as db:
+        with _told(self.path), self._connected() as one, one.transaction(False) as db:
             yield db
 
     @contextmanager
@@ -112,55 +157,68 @@ class SQLite:
 
         Durable when it ends; where it is `logged`, all it writes can be had again from the logs.
         """
-        with _told(self.path), _transaction(self._ready(), True, logged) as db:
+        with _told(self.path), self._connected() as one, one.transaction(True, logged) as db:
             yield db
 
     def close(self) -> None:
         """Close all connections; they come back when needed."""
-        if self._engine is not None:
-            self._engine.dispose(close=self._process == os.getpid())
-            self._engine = None
+        idle, self._idle = self._idle, []
+        if self._process != os.getpid():
+            _INHERITED.extend(idle)
+            return
+        self._process = 0
+        for one in idle:
+            one.raw.close()
 
-    def _ready(self) -> Engine:
-        """The engine of this process (SQLite's connections do not survive a fork), its tables up to date."""
-        if self._engine is None or self._process != os.getpid():
+    @contextmanager
+    def _connected(self) -> Iterator[_Connection]:
+        """A connection nobody else has in the meantime, to tables that are up to date."""
+        known = self._process == os.getpid()
+        if not known:
             self.close()
-            engine = self._open("rw")
-            with _transaction(engine, False) as db:
-                done = migrations.done(db)
-            if done == 0:
-                raise DamagedIndexError(f"{self.path}: empty, so damaged; `modelhub registry reindex` makes it anew")
-            if done < migrations.LATEST:
-                with _transaction(engine, True) as db:
-                    migrations.migrate(db)
-                    migrations.clear(db)
-                    self._fill(db)  # new tables want what only the log knows
+        try:
+            one = self._idle.pop()
+        except IndexError:
+            one = self._connect("rw")
+        try:
+            if not known:
+                self._bring_up(one)
+                self._process = os.getpid()
+            yield one
+        finally:
+            if one.lasting and not one.raw.in_transaction and self._process == os.getpid() and len(self._idle) < IDLE:
+                self._idle.append(one)
+            else:
+                one.raw.close()
+
+    def _bring_up(self, one: _Connection) -> None:
+        """Tables of an older modelhub, and an index that a power cut may have set back, are brought up to the logs."""
+        with one.transaction(False) as db:
+            done = migrations.done(db)
+        if done == 0:
+            raise DamagedIndexError(f"{self.path}: empty, so damaged; `modelhub registry reindex` makes it anew")
+        if done < migrations.LATEST:
+            with one.transaction(True) as db:
+                migrations.migrate(db)
+                migrations.clear(db)
+                self._fill(db)  # new tables want what only the log knows
+                _remember(db)
+        elif self._writable() and _BOOT is not None:
+            with one.transaction(False) as db:
+                known = db.rows("SELECT id FROM boot")
+            if known != [(_BOOT,)]:
+                with one.transaction(True) as db:
+                    self._follow(db)
                     _remember(db)
-            elif self._writable() and _BOOT is not None:
-                with _transaction(engine, False) as db:
-                    known = db.execute(select(boot.c.id)).scalar_one_or_none()
-                if known != _BOOT:
-                    with _transaction(engine, True) as db:
-                        self._follow(db)
-                        _remember(db)
-            self._engine, self._process = engine, os.getpid()
-        return self._engine
 
-    def _open(self, mode: str) -> Engine:
-        """An engine; `mode` is "rwc" where SQLite may make the file, and "rw" where it must be there."""
+    def _connect(self, mode: str) -> _Connection:
+        """A new connection; `mode` is "rwc" where SQLite may make the file, and "rw" where it must be there."""
         writable = self._writable() or mode == "rwc"
-
-        def connect() -> sqlite3.Connection:
-            uri = f"file:{quote(str(self.path))}?mode={mode if writable else self._readonly()}"
-            connection = sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
-            if mode == "rwc":
-                connection.execute("PRAGMA journal_mode = WAL")  # the file remembers
-            return connection
-
-        # A reader that may not write keeps no connection: an immutable one would never see what others write.
-        engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool if writable else NullPool)
-        event.listen(engine, "begin", _begin)
-        return engine
+        uri = f"file:{quote(str(self.path))}?mode={mode if writable else self._readonly()}"
+        raw = sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        if mode == "rwc":
+            raw.execute("PRAGMA journal_mode = WAL")  # the file remembers
+        return _Connection(raw, lasting=writable)
 
     def _writable(self) -> bool:
         return os.access(self.path.parent, os.W_OK) and os.access(self.path, os.W_OK)
@@ -171,36 +229,13 @@ class SQLite:
         return "ro" if wal.exists() and wal.stat().st_size else "ro&immutable=1"
 
 
-def memory() -> Engine:
-    """An index in memory, with its tables, to hold against the one on disk."""
-    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"isolation_level": None})
-    event.listen(engine, "begin", _begin)
-    with _transaction(engine, True) as db:
-        migrations.migrate(db)
-    return engine
-
-
 @contextmanager
-def _transaction(engine: Engine, writes: bool, logged: bool = False) -> Iterator[Connection]:
-    with engine.connect() as connection:
-        connection.execution_options(writes=writes, logged=logged)
-        with connection.begin():
-            yield connection
-
-
-def _begin(connection: Connection) -> None:
-    """Writers lock at once: one that reads first and locks later can fail half-way for no fault of its own."""
-    options = connection.get_execution_options()
-    raw = connection.connection.driver_connection  # SQLAlchemy's own way costs a third of a look-up
-    assert isinstance(raw, sqlite3.Connection)
-    if not options.get("writes"):
-        raw.execute("BEGIN")
-        return
-    wanted = "NORMAL" if options.get("logged") and _BOOT is not None else "FULL"
-    if connection.info.get("synchronous") != wanted:
-        raw.execute(f"PRAGMA synchronous = {wanted}")
-        connection.info["synchronous"] = wanted
-    raw.execute("BEGIN IMMEDIATE")
+def memory() -> Iterator[Connection]:
+    """An index in memory, with its tables, to hold against the one on disk."""
+    one = _Connection(sqlite3.connect(":memory:", isolation_level=None), lasting=False)
+    with closing(one.raw), one.transaction(True) as db:
+        migrations.migrate(db)
+        yield db
 
 
 def _boot_id() -> str | None:
@@ -216,9 +251,9 @@ _BOOT = _boot_id()
 
 def _remember(db: Connection) -> None:
     """Note that the index has been brought up to the logs in this boot."""
-    db.execute(delete(boot))
+    db.run("DELETE FROM boot")
     if _BOOT is not None:
-        db.execute(insert(boot).values(id=_BOOT))
+        db.run("INSERT INTO boot VALUES (:id)", {"id": _BOOT})
 
 
 @contextmanager
@@ -226,10 +261,9 @@ def _told(path: Path) -> Iterator[None]:
     """Whatever SQLite has to say, as one `RegistryError`."""
     try:
         yield
-    except (DatabaseError, sqlite3.Error) as error:
-        cause = error.orig if isinstance(error, DatabaseError) else error
-        reason = str(cause)
-        if isinstance(cause, sqlite3.OperationalError) and "locked" in reason:
+    except sqlite3.Error as error:
+        reason = str(error)
+        if isinstance(error, sqlite3.OperationalError) and "locked" in reason:
             advice = f"another process has kept it busy for over {PATIENCE:.0f} s; try again"
         elif "readonly" in reason or "unable to open" in reason:
             advice = "it is missing, or may not be written here"
@@ -239,8 +273,6 @@ def _told(path: Path) -> Iterator[None]:
         else:
             advice = "look at the disk, then try again"
         raise RegistryError(f"{path}: {safe_text(reason)}: {advice}") from error
-    except SQLAlchemyError as error:
-        raise RegistryError(f"{path}: {safe_text(error)}") from error
 
 
 @contextmanager

@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
 from modelhub.errors import RegistryError
 from modelhub_registry import index, names, rebuild
 from modelhub_registry.core import Core
@@ -16,6 +14,7 @@ from modelhub_registry.log import Head
 from modelhub_registry.lookup import Lookup
 from modelhub_registry.rebuild import Finding
 from modelhub_registry.stores import Item, staged
+from modelhub_registry.tables import Connection
 
 __all__ = ["Swept", "Trust"]
 

@@ -221,6 +221,24 @@ def test_importing_the_commands_is_cheap() -> None:
     assert not {m.partition(".")[0] for m in loaded} & heavy
 
 
+def test_a_registry_on_disk_needs_little(files, tmp_path: Path) -> None:
+    """What only servers, converting and checking need is not loaded to publish to a folder and to look up there."""
+    heavy = {"sqlalchemy", "rich", "fsspec", "onnx", "onnx_ir", "onnxruntime", "jsonschema", "urllib3", "h5py"}
+    script = """if True:
+        import sys
+        from modelhub_registry import Registry
+        assert "numpy" not in sys.modules
+        registry = Registry("here")
+        registry.push("btag", [sys.argv[1]], metadata={"epoch": 2026})
+        registry.alias("btag@1", "dev")
+        assert registry.version("btag@dev").ref == registry.search("epoch=2026")[0].ref == "btag@1"
+        print(*sys.modules)"""
+    (source,) = files(net_json="{}")
+    command = [sys.executable, "-c", script, source]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert not {module.partition(".")[0] for module in done.stdout.split()} & heavy
+
+
 def test_through_the_main_command(modelhub, files) -> None:
     (source,) = files(net_pt="weights")
     done = modelhub("registry", "push", "btag", source)

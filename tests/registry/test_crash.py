@@ -76,11 +76,11 @@ def test_threads_share_a_registry(registry: Registry, tmp_path: Path) -> None:
 def test_a_registry_goes_through_a_fork(registry: Registry, files) -> None:
     registry.push("btag", files(a_bin="parent"))
     child = files("child", a_bin="child")
-    inherited = registry._database._engine
+    inherited = registry._database._idle[0]
 
     def publish() -> None:
         registry.push("btag", child)
-        assert registry._database._engine is not inherited  # SQLite forbids to carry a connection through a fork
+        assert inherited not in registry._database._idle  # SQLite forbids to carry a connection through a fork
 
     assert in_child(publish) == 0
     assert registry.push("btag", files("after", a_bin="after")).number == 3

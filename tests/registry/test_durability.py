@@ -114,7 +114,7 @@ def test_what_only_the_database_knows_waits_for_the_disk(
 
     def synchronous(logged: bool) -> int:
         with registry._database.writing(logged=logged) as db:
-            return db.exec_driver_sql("PRAGMA synchronous").scalar_one()
+            return db.rows("PRAGMA synchronous")[0][0]
 
     full, normal = 2, 1
     assert synchronous(logged=False) == full

@@ -10,7 +10,8 @@ import pytest
 
 from modelhub.errors import RegistryError
 from modelhub_registry import Registry
-from modelhub_registry.database import Server, open_database
+from modelhub_registry.database import open_database
+from modelhub_registry.database_server import Server
 from modelhub_registry.log import Head
 from modelhub_registry.remote import Remote, without_secrets
 from modelhub_registry.stores import staged

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelhub.errors import RegistryError
-from modelhub_registry import Registry, query, search
+from modelhub_registry import Registry, index, query, search
 from modelhub_registry.sqlite import memory
-from modelhub_registry.tables import facts
 
 METADATA = [
     {"epoch": 2026, "auc": 0.93, "final": True, "tags": ["calibrated", "mc23"], "note": "GN2 'fast'"},
@@ -124,11 +123,12 @@ def test_any_text_is_a_question_or_refused(text: str) -> None:
 
 def test_search_walks_through_no_table() -> None:
     """One hit among 100 000 versions costs what one among ten costs."""
-    with memory().connect() as db:
+    with memory() as db:
         for question in ("epoch = 2026 and auc > 0.9", "name = btag and note = 'x'", "tags has a"):
-            statement = search.statement(query.parse(question))
-            text = statement.compile(db, compile_kwargs={"literal_binds": True}).string
-            plan = [row[3] for row in db.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+            asked = search.asked(query.parse(question))
+            text = f"{index._SHOWN} WHERE {asked.where} ORDER BY {asked.order}"
+            plan = [row[3] for row in db.rows(f"EXPLAIN QUERY PLAN {text}", asked.values)]
+            assert plan
             assert not [step for step in plan if step.startswith("SCAN")], plan
 
 
@@ -142,7 +142,7 @@ def test_facts_follow_a_reindex(asked, registry: Registry) -> None:
 
 def all_facts(registry: Registry):
     with registry._reading() as db:
-        return db.execute(facts.select().order_by(*facts.primary_key)).all()
+        return db.rows("SELECT * FROM facts ORDER BY name, number, key, place")
 
 
 def test_lineage_both_ways(registry: Registry, files, report) -> None:

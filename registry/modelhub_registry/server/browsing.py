@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-from sqlalchemy import and_, func, not_, select
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from modelhub_registry import index, names, query
-from modelhub_registry.index import SHOWN, Found, History, Summary, summarise
-from modelhub_registry.log import Move
-from modelhub_registry.search import statement
-from modelhub_registry.tables import aliases, files, log, models, versions
+from modelhub_registry.index import MOVED, Asked, Found, History, Summary, summarise
+from modelhub_registry.search import asked
+from modelhub_registry.tables import Connection, listed
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Select
-
     from modelhub_registry.server.guard import Served
 
 __all__ = ["PAGE", "ModelLine", "Page", "Pointer", "by_question", "model_list", "moves_of", "sharing", "versions_of"]
@@ -61,10 +56,8 @@ class ModelLine:
     aliases: tuple[Pointer, ...]
 
 
-_OTHERS = versions.alias()
-_NEWEST_NUMBER = (
-    select(func.max(_OTHERS.c.number)).where(_OTHERS.c.name == models.c.name).correlate(models).scalar_subquery()
-)
+_PAGE = "LIMIT :limit OFFSET :offset"
+_NEWEST = "number = (SELECT max(others.number) FROM versions AS others WHERE others.name = versions.name)"
 
 
 def model_list(registry: Served, page: int) -> Page[ModelLine]:
@@ -72,26 +65,27 @@ def model_list(registry: Served, page: int) -> Page[ModelLine]:
     with registry.looking() as db:
         if db is None:
             return Page((), page, 0)
-        total = db.execute(select(func.count()).select_from(models)).scalar_one()
-        counts = dict(map(tuple, db.execute(_page(_MODELS, page))))
-        newest = SHOWN.join(models, models.c.name == versions.c.name).where(
-            models.c.name.in_(list(counts)), versions.c.number == _NEWEST_NUMBER
-        )
-        found = summarise(db, newest.order_by(models.c.name)) if counts else []
-        held = _pointers(db, list(counts)) if counts else {}
+        total = db.rows("SELECT count(*) FROM models")[0][0]
+        counts = dict(db.rows(f"SELECT name, versions FROM models ORDER BY name {_PAGE}", _part(page)))
+        if not counts:
+            return Page((), page, total)
+        those, values = listed("name", list(counts))
+        found = summarise(db, Asked(f"name IN {those} AND {_NEWEST}", values, "name"))
+        held = _pointers(db, list(counts))
         return Page([ModelLine(v, counts[v.name], tuple(held.get(v.name, ()))) for v in found], page, total)
 
 
-_MODELS = select(models.c.name, models.c.versions).order_by(models.c.name)
+def _part(page: int) -> dict[str, int]:
+    return {"limit": PAGE, "offset": (page - 1) * PAGE}
 
 
 def _pointers(db: Connection, wanted: list[str]) -> dict[str, list[Pointer]]:
-    same = (aliases.c.name == versions.c.name) & (aliases.c.number == versions.c.number)
-    rows = db.execute(
-        select(aliases.c.name, aliases.c.alias, aliases.c.number, versions.c.verdict)
-        .join(versions, same)
-        .where(aliases.c.name.in_(wanted))
-        .order_by(aliases.c.name, aliases.c.alias)
+    those, values = listed("name", wanted)
+    rows = db.rows(
+        f"""SELECT aliases.name, aliases.alias, aliases.number, versions.verdict
+            FROM aliases JOIN versions ON aliases.name = versions.name AND aliases.number = versions.number
+            WHERE aliases.name IN {those} ORDER BY aliases.name, aliases.alias""",
+        values,
     )
     held: dict[str, list[Pointer]] = {}
     for name, alias, number, verdict in rows:
@@ -103,7 +97,7 @@ def by_question(registry: Served, question: str, page: int) -> Page[Summary]:
     """The versions a question of `query.py` is true of; a lone word asks for models with it in their name."""
     tree = query.parse(_whole(question))
     with registry.looking() as db:
-        return Page((), page, 0) if db is None else _summaries(db, statement(tree), page)
+        return Page((), page, 0) if db is None else _summaries(db, asked(tree), page)
 
 
 def _whole(question: str) -> str:
@@ -120,41 +114,39 @@ def versions_of(registry: Served, name: str, page: int) -> tuple[Page[Summary], 
             registry.version(name)  # says why not
         assert db is not None
         index.find(db, names.Reference(names.name(name)))
-        found = _summaries(db, SHOWN.where(versions.c.name == name).order_by(versions.c.number.desc()), page)
+        found = _summaries(db, Asked("name = :name", {"name": name}, "number DESC"), page)
         return found, _pointers(db, [name]).get(name, [])
 
 
-def _summaries(db: Connection, asked: Select[Any], page: int) -> Page[Summary]:
-    total = db.execute(select(func.count()).select_from(asked.order_by(None).subquery())).scalar_one()
-    return Page(summarise(db, _page(asked, page)), page, total)
-
-
-def _page(asked: Select[Any], page: int) -> Select[Any]:
-    return asked.limit(PAGE).offset((page - 1) * PAGE)
+def _summaries(db: Connection, wanted: Asked, page: int) -> Page[Summary]:
+    return Page(summarise(db, wanted, **_part(page)), page, index.count(db, wanted))
 
 
 def moves_of(registry: Served, name: str, page: int = 1) -> Page[History]:
     """The moves of a model's aliases, newest first."""
-    columns = (log.c.created, log.c.author, log.c.alias, log.c.number, log.c.previous, log.c.forced, log.c.reason)
-    asked = select(*columns).where(log.c.name == name, log.c.type == "alias")
+    moves = "FROM log WHERE name = :name AND type = 'alias'"
+    values = {"name": name}
     with registry.looking() as db:
         if db is None:
             return Page((), page, 0)
-        total = db.execute(select(func.count()).select_from(asked.subquery())).scalar_one()
-        rows = db.execute(_page(asked.order_by(log.c.sequence.desc()), page))
-        return Page([History(row[0], row[1], Move(row[2], row[3] or None, *row[4:])) for row in rows], page, total)
+        total = db.rows(f"SELECT count(*) {moves}", values)[0][0]
+        rows = db.rows(f"SELECT {MOVED} {moves} ORDER BY sequence DESC {_PAGE}", {**values, **_part(page)})
+        return Page(list(map(index.history_of, rows)), page, total)
 
 
 def sharing(registry: Served, name: str, number: int, digests: Sequence[str]) -> Page[Found]:
     """The first other versions that hold one of these files, and as what."""
-    same = and_(files.c.name == name, files.c.number == number)
-    asked = select(files.c.name, files.c.number, files.c.role).where(files.c.sha256.in_(list(digests)), not_(same))
     with registry.looking() as db:
         if db is None or not digests:
             return Page((), 1, 0)
-        total = db.execute(select(func.count()).select_from(asked.subquery())).scalar_one()
-        found = []
-        for model, version, role in db.execute(_page(asked.order_by(files.c.name, files.c.number, files.c.role), 1)):
-            one = SHOWN.where(versions.c.name == model, versions.c.number == version)
-            found += [Found(summary, role) for summary in summarise(db, one)]
+        those, values = listed("sha256_", digests)
+        held = f"FROM files WHERE sha256 IN {those} AND NOT (name = :name AND number = :number)"
+        values |= {"name": name, "number": number}
+        total = db.rows(f"SELECT count(*) {held}", values)[0][0]
+        query = f"SELECT name, number, role {held} ORDER BY name, number, role {_PAGE}"
+        found = [
+            Found(summary, role)
+            for model, version, role in db.rows(query, {**values, **_part(1)})
+            for summary in summarise(db, index.one(model, version))
+        ]
         return Page(found, 1, total)

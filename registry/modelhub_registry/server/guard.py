@@ -27,8 +27,9 @@ from modelhub_registry.records import Provenance, Version
 from modelhub_registry.tokens import Token, Tokens
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from modelhub_registry.tables import Connection
 
 __all__ = ["Audit", "Capped", "Options", "Secured", "Served", "acting", "allowed"]
 
