@@ -12,10 +12,11 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 from urllib.parse import quote
 
-import httpx
+from urllib3.exceptions import HTTPError
+from urllib3.response import BaseHTTPResponse
 
 from modelhub.errors import RegistryError, safe_text
 from modelhub_registry import intake, names, wire
@@ -26,6 +27,7 @@ from modelhub_registry.lookup import Details, Lineage, Lookup
 from modelhub_registry.records import Version
 from modelhub_registry.remote import without_secrets
 from modelhub_registry.stores import CHUNK
+from modelhub_registry.transport import Form, Transport
 
 __all__ = ["Client"]
 
@@ -47,10 +49,10 @@ class _Files:
     def read(self, key: str) -> Iterator[bytes]:
         """The file's bytes. Raises `KeyError` when there is none."""
         with self._client.stream("GET", f"blobs/{key.rpartition('/')[2]}") as response:
-            if response.status_code == 404:
+            if response.status == 404:
                 raise KeyError(key)
             self._client.sound(response)
-            yield from response.iter_raw(CHUNK)
+            yield from response.stream(CHUNK, decode_content=False)
 
 
 class Client(Lookup):
@@ -64,11 +66,9 @@ class Client(Lookup):
         self.root = None
         self.address = without_secrets(url)
         shown = os.environ.get("MODELHUB_TOKEN") if token is None else token
-        headers = {"Authorization": f"Bearer {shown}"} if shown else {}
-        base = f"{url.rstrip('/')}/api/v1/"
         try:
-            self._http = httpx.Client(base_url=base, headers=headers, timeout=httpx.Timeout(60, connect=10))
-        except (httpx.InvalidURL, ValueError) as error:
+            self._http = Transport(f"{url.rstrip('/')}/api/v1", shown)
+        except (HTTPError, ValueError) as error:
             raise RegistryError(f"{self.address} cannot be the address of a server: {safe_text(error, 120)}") from None
         self._blobs = Blobs(_Files(self))  # type: ignore[arg-type]  # reading is all that is done with it
 
@@ -91,40 +91,43 @@ class Client(Lookup):
     # Talking
 
     @contextmanager
-    def stream(self, method: str, path: str, **more: Any) -> Iterator[httpx.Response]:
+    def stream(self, method: str, path: str, **more: Any) -> Iterator[BaseHTTPResponse]:
         """An answer whose body has not been read yet. A server that cannot be reached is a `RegistryError`."""
         try:
             with self._http.stream(method, path, **more) as response:
                 yield response
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except HTTPError as error:
             reason = safe_text(error, 160) or type(error).__name__
             raise RegistryError(f"{self.address}: the server does not answer as it should: {reason}") from error
 
-    def sound(self, response: httpx.Response) -> None:
+    def sound(self, response: BaseHTTPResponse) -> None:
         """Raise what the server refused."""
-        if response.status_code < 400:
+        if response.status < 400:
             return
-        response.read()
         try:
-            said = str(response.json()["detail"])
+            said = str(json.loads(self._body(response))["detail"])
         except (ValueError, KeyError, TypeError):
-            said = f"HTTP {response.status_code}"
+            said = f"HTTP {response.status}"
         said = "\n".join(safe_text(line, 500) for line in said.splitlines()[:50])
-        raise (AbsentError if response.status_code == 404 else RegistryError)(f"{self.address}: {said}")
+        raise (AbsentError if response.status == 404 else RegistryError)(f"{self.address}: {said}")
 
     def answer(self, method: str, path: str, **more: Any) -> Any:
         """The JSON a route answers."""
         with self.stream(method, path, **more) as response:
             self.sound(response)
-            body = bytearray()
-            for piece in response.iter_bytes():
-                body += piece
-                if len(body) > LARGEST:
-                    self._odd("more than a gigabyte")
+            body = self._body(response)
         try:
             return json.loads(body)
         except ValueError:
             self._odd("something that is no JSON")
+
+    def _body(self, response: BaseHTTPResponse) -> bytes:
+        body = bytearray()
+        for piece in response.stream(CHUNK, decode_content=True):
+            body += piece
+            if len(body) > LARGEST:
+                self._odd("more than a gigabyte")
+        return bytes(body)
 
     def _odd(self, what: str) -> NoReturn:
         raise RegistryError(f"{self.address}: the server answered with {what}; is it a modelhub registry?")
@@ -158,7 +161,7 @@ class Client(Lookup):
 
     def _versions(self, parameters: dict[str, Any]) -> Sequence[Summary]:
         with self._read():
-            return [wire.summary_of(line) for line in self.answer("GET", "versions", params=parameters)]
+            return [wire.summary_of(line) for line in self.answer("GET", "versions", query=parameters)]
 
     def lineage(self, ref: str) -> Lineage:
         """Source, graph and exports of a version, what proves each step, and where else the same files are."""
@@ -208,27 +211,27 @@ class Client(Lookup):
 
     def _send(self, path: str, files: Sequence[tuple[str, str | os.PathLike[str]]], fields: dict[str, str]) -> Any:
         with ExitStack() as stack:
-            form = []
+            form: list[tuple[str, str, BinaryIO]] = []
             for key, file in files:
                 local = names.path(file)
                 try:
-                    form.append((key, (names.filename(local.name), stack.enter_context(local.open("rb")))))
+                    form.append((key, names.filename(local.name), stack.enter_context(local.open("rb"))))
                 except OSError as error:
                     raise RegistryError(f"cannot read {local}: {error.strerror}") from error
-            return self.answer("POST", path, files=form, data=fields, timeout=httpx.Timeout(3600, connect=10))
+            return self.answer("POST", path, body=Form(fields, form))
 
     def alias(self, ref: str, alias: str, *, force: bool = False, reason: str | None = None) -> Version:
         """Let `alias` point to the version `ref`; the server keeps the gate."""
         body = {"ref": ref, "force": force, "reason": reason}
         path = f"models/{names.reference(ref).name}/aliases/{names.alias(alias)}"
         with self._read():
-            return wire.version_of(self.answer("PUT", path, json=body))
+            return wire.version_of(self.answer("PUT", path, body=body))
 
     def unalias(self, name: str, alias: str, *, reason: str | None = None) -> int:
         """Remove an alias; the log keeps that it was there. Returns the number it pointed to."""
         path = f"models/{names.name(name)}/aliases/{names.alias(alias)}"
         with self._read():
-            return int(self.answer("DELETE", path, params={"reason": reason} if reason else {})["was"])
+            return int(self.answer("DELETE", path, query={"reason": reason} if reason else {})["was"])
 
 
 def _ref(ref: str) -> str:
