@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Bench", "Pair", "bench"]
 
+HUGE = 2.0**64
+"""Its square is more than float32 holds."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -154,7 +157,7 @@ class Bench:
             unjudged = Outcome(nothing, skipped=_classes(probe, legs))
             return lambda: unjudged
         spread = self._spread(probe, answers, [(a, b, pair.precision) for pair, a, b in legs])
-        overflown = _overflown(answers["graph"])
+        overflown = _overflown(probe, answers["graph"], spread)
 
         def compared() -> Outcome:
             found = {
@@ -204,15 +207,28 @@ class Bench:
         return moved(side.engines[precision], probe, answer)
 
 
-def _overflown(graph: dict[str, Arrays]) -> dict[str, NDArray[np.bool_]]:
-    """[events] where the graph overflows in float32 and not in float64: whether a float32 engine does is its affair."""
+def _overflown(probe: Probe, graph: dict[str, Arrays], spread: Spread) -> dict[str, NDArray[np.bool_]]:
+    """[events] where the graph overflows in float32 and not in float64: whether a float32 engine does is its affair.
+
+    It may do so on its way only, and come to another answer for inputs whose square float32 cannot hold.
+    """
     if not {"float32", "float64"} <= graph.keys():
         return {}
+    huge = np.zeros(probe.events, np.bool_)
+    for x in probe.arrays.values():
+        huge |= (np.abs(x) > HUGE).reshape(probe.events, -1).any(axis=1)
+    allowed = spread.allowed(graph["float64"], "float32")
     lost: dict[str, NDArray[np.bool_]] = {}
     for name, high in graph["float64"].items():
         low = graph["float32"][name]
-        if low.shape == high.shape and (over := ~np.isfinite(low) & np.isfinite(high)).any():
-            lost[name] = np.asarray(over.reshape(len(over), -1).any(axis=1))
+        if low.shape != high.shape or low.shape[:1] != huge.shape:
+            continue
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(np.subtract(low, high, dtype=np.float64)) > allowed[name].tolerance
+        over = (~np.isfinite(low) & np.isfinite(high)).reshape(len(low), -1).any(axis=1)
+        over |= huge & apart.reshape(len(low), -1).any(axis=1)
+        if over.any():
+            lost[name] = np.asarray(over)
     return lost
 
 

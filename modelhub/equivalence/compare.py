@@ -69,8 +69,8 @@ class Difference:
 
     @property
     def ratio(self) -> float:
-        """Difference over tolerance."""
-        return self.largest / max(self.tolerance, 5e-324) if self.largest else 0.0
+        """Difference over tolerance; 0 where nothing is too far."""
+        return self.largest / max(self.tolerance, 5e-324) if self.largest and self.tolerance < np.inf else 0.0
 
     @property
     def excessive(self) -> bool:
@@ -191,7 +191,9 @@ def compare(
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         difference = np.where(same, 0.0, np.abs(a - b))
         difference[np.isnan(difference)] = np.inf
-        ratio = np.where(difference == 0, 0.0, difference / np.maximum(allowed.tolerance, 5e-324))
+        ratio = np.where(
+            (difference == 0) | np.isinf(allowed.tolerance), 0.0, difference / np.maximum(allowed.tolerance, 5e-324)
+        )
     apart = difference.reshape(len(difference), -1).max(axis=1, initial=0.0)
     open_events = 0
     if allowed.undecidable is not None and len(allowed.undecidable) == len(ratio):

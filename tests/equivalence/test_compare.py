@@ -97,3 +97,12 @@ def test_between_tolerance_and_limit_is_suspect() -> None:
     for limit, verdict in ((1.0, "different"), (4.0, "different"), (6.0, "suspect")):
         result = judge(probe, {"y": a}, {"y": b}, {"y": Allowed(np.full((1, 1), 0.1), limit)}, "float64")
         assert result.worst.verdict == verdict
+
+
+def test_where_anything_goes_nothing_is_too_far() -> None:
+    """Shaking takes some outputs out of the numbers: a report that gives their ratio as NaN would be read as a fault."""
+    a, b = np.array([[np.nan], [1.0], [2.0]]), np.array([[0.0], [np.inf], [2.05]])
+    worst = compare("y", a, b, np.array([[np.inf], [np.inf], [0.1]]))
+    assert (worst.event, worst.verdict) == (2, "equivalent")
+    alone = compare("y", a[:1], b[:1], np.full((1, 1), np.inf))
+    assert (alone.ratio, alone.verdict) == (0.0, "equivalent")
