@@ -42,8 +42,8 @@ DRAWS = 8
 WHOLE = 1024
 """Events of a batch that is shaken as a whole."""
 
-ROUNDINGS = 2e8
-"""Roundings of a batch that is shaken as a whole: some seconds."""
+ROUNDINGS = 5e7
+"""Roundings of a batch that is shaken as a whole: a second or two."""
 
 LEAST = 8
 """Events that are shaken of any batch."""

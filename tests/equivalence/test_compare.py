@@ -100,7 +100,7 @@ def test_between_tolerance_and_limit_is_suspect() -> None:
 
 
 def test_where_anything_goes_nothing_is_too_far() -> None:
-    """Shaking takes some outputs out of the numbers: a report that gives their ratio as NaN would be read as a fault."""
+    """Shaking takes some outputs out of the numbers: a ratio of NaN in the report would be read as a fault."""
     a, b = np.array([[np.nan], [1.0], [2.0]]), np.array([[0.0], [np.inf], [2.05]])
     worst = compare("y", a, b, np.array([[np.inf], [np.inf], [0.1]]))
     assert (worst.event, worst.verdict) == (2, "equivalent")
