@@ -14,7 +14,7 @@ without arguments. Importing `modelhub_acme` must be cheap: load onnx_ir and fra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -107,6 +107,17 @@ class Engine(Protocol):
 
     def __call__(self, arrays: Arrays) -> Arrays:
         """Outputs for a batch of events; all sequences of one input have the same length here."""
+
+
+class Layered(Engine, Protocol):
+    """An engine that shows what the layers of the file compute; no engine has to.
+
+    `modelhub diff` holds these results against the graph's, where the reader has noted which layer of the file a value
+    of the graph is the result of (`modelhub.graph.builder.Builder.result_of`).
+    """
+
+    def layers(self, arrays: Arrays, wanted: Container[str]) -> Sequence[tuple[str, NDArray[np.generic]]]:
+        """The results of the layers in `wanted` for a batch of events, under the reader's names, first come first."""
 
 
 class Runtime(Protocol):

@@ -40,7 +40,7 @@ class _Rebuilder:
         self.precision = precision
         self.made: dict[int, Any] = {}
 
-    def network(self, network: Network, free: frozenset[str]) -> Any:
+    def network(self, network: Network, free: frozenset[str], name: str | None = None) -> Any:
         """A functional model of `network`, nested ones inside."""
         values: dict[tuple[str, int], list[Any]] = {}
         for name, number in network.order:
@@ -61,7 +61,7 @@ class _Rebuilder:
             values[name, number] = list(result) if isinstance(result, list | tuple) else [result]
         inputs = [values[ref.layer, ref.call][0] for ref in network.inputs]
         outputs = [values[ref.layer, ref.call][ref.tensor] for ref in network.outputs]
-        return self.keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0])
+        return self.keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0], name=name)
 
     def _input(self, layer: Layer, free: frozenset[str]) -> Any:
         shape = list(layer.config.get("batch_shape") or layer.config.get("batch_input_shape") or [None, None])
@@ -87,7 +87,7 @@ class _Rebuilder:
 
     def _layer(self, layer: Layer) -> Any:
         if layer.network is not None:
-            return self.network(layer.network, frozenset())
+            return self.network(layer.network, frozenset(), layer.name)
         if self.file.version < (2,):
             layer = layer_today(layer)
             if layer.kind in LOST:

@@ -30,7 +30,7 @@ from modelhub_keras import (
 )
 from modelhub_keras.archive import KerasFile, open_file
 from modelhub_keras.config import Call, Layer, Network, Ref, flat
-from modelhub_keras.step import LARGEST, LAYERS, Dim, Lengths, NeedsLength, Step, Tensor
+from modelhub_keras.step import LARGEST, LAYERS, Dim, Lengths, NeedsLength, Step, Tensor, numbered
 from modelhub_keras.weights import Weights
 
 if TYPE_CHECKING:
@@ -223,6 +223,8 @@ class Walk:
                 continue
             with self.b.scope(name):
                 made[name, number] = self._call(network, layer, layer.calls[number], made, weights)
+                for index, tensor in enumerate(made[name, number] if len(layer.calls) == 1 else []):
+                    self.b.result_of(numbered(self.b.path, index), tensor.value)
         return [self._made(ref, made, self.where) for ref in network.outputs]
 
     def _call(

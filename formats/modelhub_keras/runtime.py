@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -26,6 +26,7 @@ from modelhub.errors import Inconclusive, ModelhubError, UnreadableFile, safe_te
 from modelhub_keras import BACKENDS
 from modelhub_keras.adapted import rebuild
 from modelhub_keras.archive import KerasFile, architecture, open_file
+from modelhub_keras.inside import overheard
 from modelhub_keras.merging import OR_SINCE
 from modelhub_keras.reader import survey
 from modelhub_keras.rewriting import rewritten
@@ -65,6 +66,24 @@ class KerasEngine:
 
     def __call__(self, arrays: Arrays) -> dict[str, NDArray[np.generic]]:
         """Outputs for a batch of events; raw inputs are scaled here, as the file knows nothing of the interface."""
+        outputs = self._run(arrays)
+        if any(y.dtype.kind == "f" and y.dtype.name != self.precision for y in outputs):
+            raise Inconclusive(f"{self.name} computed in {outputs[0].dtype}, not in {self.precision}")
+        return {record.tensor: y for record, y in zip(self._interface.outputs, outputs, strict=True)}
+
+    def layers(self, arrays: Arrays, wanted: Container[str]) -> list[tuple[str, NDArray[np.generic]]]:
+        """What the layers in `wanted` compute, in the order in which they run, those left out that run repeatedly."""
+        found: dict[str, list[NDArray[np.generic]]] = {}
+
+        def take(name: str, tensor: Any) -> None:
+            if name in wanted:
+                found.setdefault(name, []).append(_numpy(self._library, tensor).copy())
+
+        with overheard(self._library, self._model, take):
+            self._run(arrays)
+        return [(name, results[0]) for name, results in found.items() if len(results) == 1]
+
+    def _run(self, arrays: Arrays) -> list[NDArray[np.generic]]:
         ready = self._interface.prepare(arrays, self.precision)
         wanted = [_dtype(tensor.dtype) for tensor in self._model.inputs]
         xs = [
@@ -74,12 +93,9 @@ class KerasEngine:
         try:
             with _floats(self._library, self.precision):
                 results = _flat(self._model(_packed(self._model, xs), training=False))
-                outputs = [_numpy(self._library, result) for result in results]
+                return [_numpy(self._library, result) for result in results]
         except Exception as error:
             raise Inconclusive(f"{self.name} does not compute this: {_first_line(error)}") from error
-        if any(y.dtype.kind == "f" and y.dtype.name != self.precision for y in outputs):
-            raise Inconclusive(f"{self.name} computed in {outputs[0].dtype}, not in {self.precision}")
-        return {record.tensor: y for record, y in zip(self._interface.outputs, outputs, strict=True)}
 
 
 def _model(

@@ -40,6 +40,7 @@ __all__ = [
     "Tensor",
     "is_order",
     "layer",
+    "numbered",
     "single",
 ]
 
@@ -68,6 +69,11 @@ class Tensor:
     def width(self) -> Dim:
         """The length of the last axis."""
         return self.shape[-1]
+
+
+def numbered(layer: str, index: int) -> str:
+    """What the result number `index` of a layer is called where results are held side by side (`modelhub diff`)."""
+    return f"{layer}:{index}" if index else layer
 
 
 class NeedsLength(Exception):

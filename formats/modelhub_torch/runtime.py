@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -27,6 +27,7 @@ from modelhub_torch.program import Program
 
 if TYPE_CHECKING:
     from modelhub.protocols import Arrays
+    from modelhub_torch.inside import Overheard
 
 __all__ = ["TorchEngine", "clean", "load"]
 
@@ -217,19 +218,31 @@ class TorchEngine:
             joined.append(np.concatenate(pieces)[:count])
         return joined
 
-    def _run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def layers(self, arrays: Arrays, wanted: Container[str]) -> list[tuple[str, np.ndarray]]:
+        """What the operators in `wanted`, named by their results in the program, compute, in order."""
+        from modelhub_torch.inside import Overheard
+
+        ready = self._interface.prepare(arrays, self.precision)
+        overheard = Overheard(self._program, wanted)
+        self._run([ready[record.tensor] for record in self._interface.inputs], overheard)
+        return overheard.found
+
+    def _run(self, inputs: Sequence[np.ndarray], overheard: Overheard | None = None) -> list[np.ndarray]:
         import torch
         from torch.utils import _pytree as pytree
 
         plain = [a.astype(self.precision) if a.dtype.name == "bfloat16" else a for a in inputs]
         tensors = iter([torch.from_numpy(np.ascontiguousarray(array)) for array in plain])
         leaves = [next(tensors) if slot is None else slot.value for slot in self._slots()]
-        args, kwargs = pytree.tree_unflatten(leaves, self._exported.call_spec.in_spec)
         before = torch.get_default_dtype()
         torch.set_default_dtype(getattr(torch, self.precision))
         try:
             with torch.no_grad():
-                results = self._program.forward(*args, **kwargs)  # not __call__: its hooks want the example's sizes
+                if overheard is None:
+                    args, kwargs = pytree.tree_unflatten(leaves, self._exported.call_spec.in_spec)
+                    results = self._program.forward(*args, **kwargs)  # not __call__: its hooks want the example's sizes
+                else:
+                    results = overheard.run(*leaves, enable_io_processing=False)
         except Exception as error:  # a shape the file was not made for, an empty sequence, ...
             shapes = " and ".join(str(list(array.shape)) for array in inputs)
             raise Inconclusive(f"torch does not run the file on {shapes}: {safe_text(error, 200)}") from None

@@ -157,7 +157,7 @@ def _moved(x: NDArray[np.float64], y: NDArray[np.float64], what: str, gates: Seq
         return f"the {what} has the opposite sign"
     if gates and x.ndim > 1 and x.shape[1] % len(gates) == 0:
         blocks, others = (np.stack(np.split(z, _parts(z, gates), axis=1)) for z in (x, y))
-        for order in permutations(range(len(gates))):
+        for order in sorted(permutations(range(len(gates))), key=lambda p: sum(i != k for k, i in enumerate(p))):
             mixed = [i + len(gates) * half for half in range(len(blocks) // len(gates)) for i in order]
             if list(order) != sorted(order) and np.array_equal(blocks[mixed], others, equal_nan=True):
                 swapped = [f"{gates[i]} where {gates[k]} belongs" for k, i in enumerate(order) if i != k]

@@ -8,7 +8,8 @@ given the smallest input, so that it is seen which of them the graphs speak for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,19 +22,23 @@ from numpy.typing import NDArray
 from modelhub.equivalence.bisect import Match, first_divergence, matches, region, same
 from modelhub.equivalence.causes import causes, layer
 from modelhub.equivalence.check import SEED, Readings, check, knows_masks, readings
+from modelhub.equivalence.layers import Layers, compared, layered, plainness
 from modelhub.equivalence.minimise import Minimal
 from modelhub.equivalence.pairing import Pairing, pairing
+from modelhub.equivalence.parties import Side, load_side
 from modelhub.equivalence.probes import Probe, Progress, probes
-from modelhub.equivalence.smallest import Said, Sides, doubts, engines_say, smallest
+from modelhub.equivalence.report import Party
+from modelhub.equivalence.smallest import Said, Sides, burnt_in, doubts, engines_say, smallest
 from modelhub.equivalence.trace import Trace, Traced, traced
 from modelhub.equivalence.where import parameter_differences, record_differences, written_anew
-from modelhub.errors import Inconclusive
+from modelhub.errors import Inconclusive, Notice
 from modelhub.graph.interface import Interface
 from modelhub.protocols import ReadOptions
 
 if TYPE_CHECKING:
     from modelhub.data import DataSpec
     from modelhub.equivalence.report import Report
+    from modelhub.protocols import Arrays, Layered
 
 __all__ = ["Diff", "Place", "diff"]
 
@@ -67,7 +72,8 @@ class Diff:
     minimal:   the smallest input, None where nothing differs.
     answers:   what each engine says to it.
     doubts:    engines that contradict the graph of their own file.
-    models:    source and target as graphs, with the arrays for each.
+    layers: engines that were held against the graph of their own file layer by layer.
+    graphs: those that differ, or the one that differs from its file's engine: side, graph, and the smallest input.
     report:    of a whole check, where the graphs agree: then only an engine can differ from its graph.
     """
 
@@ -86,7 +92,8 @@ class Diff:
     answers: tuple[Said, ...] = ()
     doubts: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
-    models: tuple[tuple[ir.Model, dict[str, NDArray[Any]]], ...] = field(default=(), repr=False)
+    layers: tuple[Layers, ...] = ()
+    graphs: tuple[tuple[str, ir.Model, dict[str, NDArray[Any]]], ...] = field(default=(), repr=False)
     report: Report | None = None
 
     @property
@@ -164,9 +171,11 @@ class _Comparison:
         failing = [item for probe in progress(every) if (item := self._failing(probe, self._map)) is not None]
         if not self._ran:
             raise Inconclusive(f"no probe can be run on both graphs: {self._refusal}")
-        result = replace(result, probes=self._ran)
+        layers = self._layers(every)
+        result = replace(result, probes=self._ran, layers=tuple(each[0] for each in layers))
         if not failing:
-            return result
+            parting = next((each for each in layers if each[0].parting is not None), None)
+            return result if parting is None else self._against_engine(result, *parting)
         failing.sort(key=lambda item: -item[2].ratio)
         probe, output, match = failing[0]
         names = dict.fromkeys(
@@ -182,13 +191,45 @@ class _Comparison:
             place, why = self._place(probe, every, [o for p, o, _ in failing if p is probe])
             result = replace(result, place=place, causes=tuple(why))
             result = replace(result, parameters=parameter_differences(model, path, format_).lines)
-        plainest = min((p for p, _, _ in failing), key=lambda p: (p.name != "data", p.name != "normal", p.length or 0))
-        sides = Sides(self._ours, self._theirs, self._map, self._precision)
+        plainest = min((p for p, _, _ in failing), key=plainness)
+        sides = Sides.graphs(self._ours, self._theirs, self._map, self._precision)
         minimal, arrays = smallest(sides, plainest, every)
-        answers, missing = engines_say(sides, self._pair.source, self._pair.target, arrays)
-        models = ((model, arrays), (self._theirs.model, self._map.there(arrays)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Notice)
+            parties: list[tuple[Side, Callable[[Arrays], Arrays]]] = [
+                (load_side("source", *self._pair.source[:2], self._ours.interface, self._pair.source[2]), self._ours),
+                (load_side("target", path, format_, self._ours.interface, ReadOptions()), sides.other),
+            ]
+        answers, missing = engines_say(parties, arrays)
+        graphs = (("source", model, arrays), ("target", self._theirs.model, self._map.there(arrays)))
         result = replace(result, answers=tuple(answers), doubts=tuple(doubts(answers)), missing=tuple(missing))
-        return replace(result, minimal=minimal, models=models)
+        return replace(result, minimal=minimal, graphs=graphs)
+
+    def _layers(self, every: Sequence[Probe]) -> list[tuple[Layers, Layered, Sequence[Probe]]]:
+        """The engines that lay their layers open against the graphs of their files, and the probes that were tried."""
+        there = [replace(probe, arrays=self._map.there(probe.arrays)) for probe in every]
+        files = [
+            ("source", self._ours, self._pair.source, every),
+            ("target", self._theirs, (*self._pair.target, ReadOptions()), there),
+        ]
+        result = []
+        for role, trace, (path, format_, options), some in files:
+            engine = layered(path, format_, trace.interface, options)
+            found = None if engine is None else compared(role, trace, engine, some)
+            if engine is not None and found is not None:
+                result.append((found, engine, some))
+        return result
+
+    def _against_engine(self, result: Diff, found: Layers, engine: Layered, every: Sequence[Probe]) -> Diff:
+        """The smallest input on which the engine of a file and its graph differ."""
+        trace = self._ours if found.role == "source" else self._theirs
+        assert found.parting is not None
+        sides = Sides(trace, engine, engine.precision, burnt_in(trace))
+        minimal, arrays = smallest(sides, found.parting.probe, every)
+        side = Side(Party(found.role, "", "", ""), {engine.precision: engine})
+        answers, missing = engines_say([(side, trace)], arrays)
+        graphs = ((found.role, trace.model, arrays),)
+        return replace(result, minimal=minimal, answers=tuple(answers), missing=tuple(missing), graphs=graphs)
 
     def _failing(self, probe: Probe, way: Pairing) -> tuple[Probe, str, Match] | None:
         """The output that differs most on a probe, None where none does or an engine has no answer to it."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from modelhub.equivalence.bisect import Match
     from modelhub.equivalence.diff import Diff
+    from modelhub.equivalence.layers import Layers
     from modelhub.equivalence.minimise import Minimal, Place
 
 __all__ = ["show", "to_json"]
@@ -33,10 +34,32 @@ def show(found: Diff) -> None:
     if found.report is not None:
         show_report(found.report)
         said = f"the graphs of both files agree on {found.probes} probes"
-        if found.missing:
+        if found.missing and not found.probes:
             said = f"the graphs of the files cannot be followed node by node ({'; '.join(found.missing)})"
         console.print(f"{said}; {summary(found.report)}", markup=False)
-        return
+    else:
+        _show_graphs(console, found)
+    for layers in found.layers:
+        _show_layers(console, found, layers)
+    if found.minimal is not None:
+        _show_minimal(console, found, found.minimal)
+    if found.answers:
+        console.print("\nwhat each engine answers to it", style="bold")
+        apart, spelling = _apart_in(found.answers)
+        told = [
+            (who, safe_text(output), " ".join(format(value, spelling) for value in values))
+            for who, output, values in found.answers
+            if output in apart
+        ]
+        _rows(console, told)
+    for doubt in found.doubts:
+        console.print(f"  {doubt}", style="red", markup=False)
+    for reason in dict.fromkeys(found.missing):
+        console.print(f"  not asked: {reason}", style="yellow", markup=False)
+
+
+def _show_graphs(console: Console, found: Diff) -> None:
+    """Where the graphs of the two files part."""
     source, target = safe_text(found.source), safe_text(found.target)
     names = ", ".join(found.failing[:4]) + (", …" if len(found.failing) > 4 else "")
     failing = f"{len(found.failing)} of {found.probes} probes ({names})"
@@ -45,34 +68,43 @@ def show(found: Diff) -> None:
     if found.place is not None:
         place = found.place
         console.print("\nfirst node that diverges", style="bold")
-        table = _table()
-        table.add_row("target", place.target_layer, place.target_node)
-        table.add_row("source", place.source_layer or "nothing alike", place.source_node)
-        console.print(table)
+        source_layer = place.source_layer or "nothing alike"
+        _rows(
+            console,
+            [("target", place.target_layer, place.target_node), ("source", source_layer, place.source_node)],
+        )
         agreeing = f"{place.agreeing} of the target's {place.nodes} nodes compute what the source computes"
         console.print("  " + (f"{_apart(place.match)}; " if place.match.ratio else "") + agreeing, markup=False)
     _list(console, "likely cause", found.causes)
     _list(console, "names and labels", found.record)
     _list(console, "numbers that differ", found.parameters, SOME if found.causes else SHOWN)
-    if found.minimal is not None:
-        _show_minimal(console, found, found.minimal)
-    if found.answers:
-        console.print("\nwhat each engine answers to it", style="bold")
-        table = _table()
-        apart = _apart_in(found.answers)
-        for who, output, values in found.answers:
-            if output not in apart:
-                continue
-            table.add_row(who, safe_text(output), " ".join(f"{value:.7g}" for value in values))
-        console.print(table)
-    for doubt in found.doubts:
-        console.print(f"  {doubt}", style="red", markup=False)
-    for reason in dict.fromkeys(found.missing):
-        console.print(f"  not asked: {reason}", style="yellow", markup=False)
 
 
-def _apart_in(answers: Sequence[tuple[str, str, list[float]]]) -> set[str]:
-    """The outputs in which the first answer and the last, source and target, differ visibly; all, where none does."""
+def _show_layers(console: Console, found: Diff, layers: Layers) -> None:
+    """Whether the graph speaks for its file; if not, from which layer on."""
+    file = safe_text(found.source if layers.role == "source" else found.target)
+    parting = layers.parting
+    if parting is None:
+        count = (
+            f"{layers.agreeing} of {layers.compared}" if layers.agreeing < layers.compared else f"all {layers.compared}"
+        )
+        console.print(f"\n{file} in {layers.engine} and as modelhub reads it: {count} layers agree", markup=False)
+        return
+    console.print(f"\nfirst layer in which {layers.engine} and the graph read from {file} part", style="bold red")
+    _rows(console, [("layer", parting.where), ("graph", _some(parting.nodes) or "has no node for it")])
+    agreeing = f"{layers.agreeing} of {layers.compared} layers that were compared agree"
+    console.print(f"  {_apart(parting.match)}; {agreeing}", markup=False)
+    console.print(
+        "  modelhub's graph is not what the file's own framework computes: no converter is at fault", markup=False
+    )
+    _list(console, "likely cause", parting.hints)
+
+
+def _apart_in(answers: Sequence[tuple[str, str, list[float]]]) -> tuple[set[str], str]:
+    """The outputs in which the first answer and the last differ visibly, and how to spell them.
+
+    Source and target these are, or an engine and its graph. Where no output differs visibly: all, with every digit.
+    """
     by_output: dict[str, list[list[float]]] = {}
     for _, output, values in answers:
         by_output.setdefault(output, []).append(values)
@@ -81,14 +113,19 @@ def _apart_in(answers: Sequence[tuple[str, str, list[float]]]) -> set[str]:
         for output, said in by_output.items()
         if len(said[0]) != len(said[-1]) or not np.allclose(said[0], said[-1], rtol=1e-6, atol=0, equal_nan=True)
     }
-    return apart or set(by_output)
+    return (apart, ".7g") if apart else (set(by_output), "")
 
 
-def _table() -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 1, 0, 1))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(no_wrap=True)
-    return table
+def _some(operators: Sequence[str]) -> str:
+    return " ".join(operators[:SHOWN]) + (f" and {len(operators) - SHOWN} more" if len(operators) > SHOWN else "")
+
+
+def _rows(console: Console, rows: Sequence[tuple[str, ...]]) -> None:
+    """Rows in columns, as wide as they are: a terminal wraps them, a log keeps them whole."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for first, *others in rows:
+        cells = "  ".join(cell.ljust(width) for cell, width in zip(others, widths[1:], strict=True))
+        console.print(Text(f"  {first.ljust(widths[0])}", style="bold"), Text(cells.rstrip()), sep="  ")
 
 
 def _apart(match: Match) -> str:
@@ -114,7 +151,7 @@ def _show_minimal(console: Console, found: Diff, minimal: Minimal) -> None:
     if minimal.passes is None:
         console.print(f"  any: zeros will do{length}")
         return
-    record = Interface.of(found.models[0][0])
+    record = Interface.of(found.graphs[0][1])
     table = Table(box=None, padding=(0, 1, 0, 1))
     for column in ("variable", "differs", "agrees", "turns between"):
         table.add_column(column, style="" if column != "variable" else "bold")
@@ -150,9 +187,12 @@ def to_json(found: Diff) -> dict[str, Any]:
         "probes": found.probes,
         "failing": list(found.failing),
     }
+    data["layers"] = [_layers(layers) for layers in found.layers]
     if found.report is not None:
-        return data | {"report": found.report.to_json()}
-    data |= {"output": found.output, "difference": _match(found.match)}
+        data["report"] = found.report.to_json()
+    else:
+        data |= {"output": found.output, "difference": _match(found.match)}
+        data |= {"causes": list(found.causes), "record": list(found.record), "parameters": list(found.parameters)}
     if found.place is not None:
         place = found.place
         data["place"] = {
@@ -162,9 +202,8 @@ def to_json(found: Diff) -> dict[str, Any]:
             "agreeing": place.agreeing,
             "nodes": place.nodes,
         }
-    data |= {"causes": list(found.causes), "record": list(found.record), "parameters": list(found.parameters)}
     if found.minimal is not None:
-        minimal, record = found.minimal, Interface.of(found.models[0][0])
+        minimal, record = found.minimal, Interface.of(found.graphs[0][1])
         data["minimal"] = {
             "differs": {name: _numbers(x.tolist()) for name, x in minimal.fails.items()},
             "agrees": None if minimal.passes is None else {k: _numbers(x.tolist()) for k, x in minimal.passes.items()},
@@ -175,6 +214,25 @@ def to_json(found: Diff) -> dict[str, Any]:
         }
     data["answers"] = [{"engine": who, "output": name, "values": _numbers(x)} for who, name, x in found.answers]
     data |= {"doubts": list(found.doubts), "missing": list(found.missing)}
+    return data
+
+
+def _layers(layers: Layers) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "role": layers.role,
+        "engine": layers.engine,
+        "compared": layers.compared,
+        "agreeing": layers.agreeing,
+    }
+    if layers.parting is not None:
+        parting = layers.parting
+        data["parting"] = {
+            "result": parting.name,
+            "layers": list(parting.layers),
+            "nodes": list(parting.nodes),
+            "difference": _match(parting.match),
+            "hints": list(parting.hints),
+        }
     return data
 
 

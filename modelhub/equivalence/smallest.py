@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,16 +12,15 @@ from numpy.typing import NDArray
 from modelhub.equivalence.bisect import same
 from modelhub.equivalence.minimise import Event, Minimal, Place, median_event, minimise
 from modelhub.equivalence.pairing import Pairing
-from modelhub.equivalence.parties import Side, load_side
+from modelhub.equivalence.parties import Side
 from modelhub.equivalence.probes import Probe
 from modelhub.equivalence.trace import Trace, Traced
-from modelhub.errors import Inconclusive, Notice
-from modelhub.protocols import ReadOptions
+from modelhub.errors import Inconclusive
 
 if TYPE_CHECKING:
     from modelhub.protocols import Arrays
 
-__all__ = ["Said", "Sides", "doubts", "engines_say", "smallest"]
+__all__ = ["Said", "Sides", "burnt_in", "doubts", "engines_say", "smallest"]
 
 Said = tuple[str, str, list[float]]
 """Role and engine, output, the first numbers of the answer."""
@@ -40,16 +37,21 @@ SHOWN = 8
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """Source and target as graphs, how their inputs and outputs belong together, and the rounding that is allowed."""
+    """A graph, what is held against it, and the rounding that is allowed.
+
+    other: takes the graph's inputs by its names, and answers by its names.
+    size:  how many events either must have at a time; None where it takes any number.
+    """
 
     ours: Trace
-    theirs: Trace
-    way: Pairing
+    other: Callable[[Arrays], Arrays]
     precision: str
+    size: int | None
 
-    def other(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
-        """What the target answers, as the source would."""
-        return self.way.back(self.theirs(self.way.there(arrays)))
+    @classmethod
+    def graphs(cls, ours: Trace, theirs: Trace, way: Pairing, precision: str) -> Sides:
+        """Two graphs, of which `way` tells how their inputs and outputs belong together."""
+        return cls(ours, lambda x: way.back(theirs(way.there(x))), precision, burnt_in(ours) or burnt_in(theirs))
 
     def ratios(self, probe: Probe) -> NDArray[np.float64]:
         """[events] how far the outputs are apart, against their tolerance; 0 where an engine has no answer."""
@@ -82,7 +84,7 @@ def smallest(sides: Sides, probe: Probe, every: Sequence[Probe]) -> tuple[Minima
     zeros = {name: np.zeros_like(x) for name, x in event.items()}
     passing = np.flatnonzero(apart <= 1)[:16]
     neutral = [median_event(calm.arrays), zeros, *({n: x[i] for n, x in probe.arrays.items()} for i in passing)]
-    size = _batch(sides, probe)
+    size = sides.size or min(64, probe.events)
 
     def ratios(events: list[Event]) -> NDArray[np.float64]:
         found = [np.zeros(0)]
@@ -101,11 +103,10 @@ def smallest(sides: Sides, probe: Probe, every: Sequence[Probe]) -> tuple[Minima
     return minimal, _filled(probe, [minimal.fails], size).arrays
 
 
-def _batch(sides: Sides, probe: Probe) -> int:
-    """Events at a time: what is burnt into the graphs, else 64."""
-    inputs = [value for trace in (sides.ours, sides.theirs) for value in trace.model.graph.inputs]
-    burnt_in = (value.shape[0] for value in inputs if value.shape is not None)
-    return next((size for size in burnt_in if isinstance(size, int)), min(64, probe.events))
+def burnt_in(trace: Trace) -> int | None:
+    """How many events a graph takes at a time, where that is fixed."""
+    sizes = (value.shape[0] for value in trace.model.graph.inputs if value.shape is not None)
+    return next((size for size in sizes if isinstance(size, int)), None)
 
 
 def _filled(probe: Probe, events: list[Event], size: int) -> Probe:
@@ -124,21 +125,11 @@ def _moved(event: Event, place: Place, value: float) -> Event:
 
 
 def engines_say(
-    sides: Sides, source: tuple[Path, str, ReadOptions], target: tuple[Path, str], arrays: Arrays
+    parties: Sequence[tuple[Side, Callable[[Arrays], Arrays]]], arrays: Arrays
 ) -> tuple[list[Said], list[str]]:
-    """What every engine of both files, and both graphs, answer to the first event: (engine, output, numbers).
-
-    And why an engine did not answer.
-    """
+    """What the engines of each side, and the graph of its file, answer to the first event, and who did not answer."""
     said: list[tuple[str, Arrays]] = []
     missing = []
-    record = sides.ours.interface
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Notice)
-        parties: list[tuple[Side, Callable[[Arrays], Arrays]]] = [
-            (load_side("source", *source[:2], record, source[2]), sides.ours),
-            (load_side("target", *target, record, ReadOptions()), sides.other),
-        ]
     for side, graph in parties:
         for engine in side.engines.values():
             try:

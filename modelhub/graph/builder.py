@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from modelhub.graph.interface import Interface
 
-__all__ = ["DOMAIN", "IR_VERSION", "KEPT", "ML_OPSET", "OPSET", "Builder"]
+__all__ = ["DOMAIN", "IR_VERSION", "KEPT", "LAYERS", "ML_OPSET", "OPSET", "Builder"]
 
 OPSET = 20
 """The ONNX operator set of the common graph (and of what is written, unless the user asks for another)."""
@@ -36,6 +36,10 @@ DOMAIN = "modelhub"
 
 KEPT = "modelhub.kept"
 """The metadata key of nodes that keep their number format whatever precision the graph is written in."""
+
+
+LAYERS = "modelhub.layers"
+"""The key in a value's `meta`, which is in no file: the layers of the source whose result the value is."""
 
 
 class Builder:
@@ -140,6 +144,15 @@ class Builder:
         """A call of a model-local function (`modelhub.graph.blocks`); the function is added once."""
         self._functions[function.identifier()] = function
         return self.ops(function.name, *inputs, outputs=outputs, domain=function.domain)
+
+    @property
+    def path(self) -> str:
+        """The scopes that are open, joined by `/`."""
+        return "/".join(self._scope)
+
+    def result_of(self, layer: str, value: ir.Value) -> None:
+        """Note that `value` is what the source's engine computes in `layer`, axis for axis: for `modelhub diff`."""
+        value.meta.setdefault(LAYERS, []).append(layer)
 
     def output(
         self, value: ir.Value, name: str, shape: Sequence[int | str | None] | None = None, dtype: str = "float32"

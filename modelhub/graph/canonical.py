@@ -12,7 +12,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from modelhub.graph.builder import DOMAIN, IR_VERSION
+from modelhub.graph.builder import DOMAIN, IR_VERSION, LAYERS
 from modelhub.graph.forest_attributes import without_long_attributes
 
 __all__ = ["canonical", "const", "infer_shapes", "inline_all"]
@@ -99,8 +99,16 @@ def drop_no_ops(model: ir.Model) -> None:
             value.name, result.name = result.name, f"{result.name}_before"
             value.shape = result.shape if result.shape is not None else value.shape  # as declared, with its names
             value.type = value.type if value.type is not None else result.type
+        _stands_for(value, result)
         result.replace_all_uses_with(value, replace_graph_outputs=True)
         model.graph.remove(node, safe=True)
+
+
+def _stands_for(value: ir.Value, other: ir.Value) -> None:
+    """Note that `value` is from now on what `other` was to the layers of the source."""
+    layers = other.meta.get(LAYERS, [])
+    if layers:
+        value.meta[LAYERS] = [*value.meta.get(LAYERS, []), *layers]
 
 
 def _dropout_rests(node: ir.Node) -> bool:
@@ -172,6 +180,7 @@ def join_matmul_add(model: ir.Model) -> None:
         gemm = ir.node("Gemm", inputs, name=node.name)
         result, new = last.outputs[0], gemm.outputs[0]
         new.name, new.shape, new.type = result.name, result.shape, result.type
+        _stands_for(new, result)
         model.graph.insert_after(last, gemm)
         result.replace_all_uses_with(new, replace_graph_outputs=True)
         model.graph.remove([last] if last is node else [last, node], safe=True)

@@ -280,9 +280,10 @@ def test_the_folder_shows_the_difference_without_modelhub(broken, pair, tmp_path
     assert "the kernel is transposed" in done.stderr
     assert {p.name for p in folder.iterdir()} == {
         "net.onnx", "net.json", "graph_of_source.onnx", "graph_of_target.onnx", "input.npz", "repro.py",
+        "answers.txt",
     }  # fmt: skip
     assert "modelhub" not in (folder / "repro.py").read_text().split('"""')[2]
-    assert len((folder / "repro.py").read_text().splitlines()) <= 13
+    assert len((folder / "repro.py").read_text().splitlines()) <= 15
     shown = subprocess.run([sys.executable, "repro.py"], cwd=folder, capture_output=True, text=True, check=True)
     assert shown.stderr == ""
     source, other = (np.array(json.loads(line.split(" ", 2)[2])) for line in shown.stdout.splitlines())

@@ -1,0 +1,202 @@
+"""Whether the graph read from a file computes, layer by layer, what the file's own engine computes.
+
+Where it does not, the reader is at fault, no converter: no comparison of two graphs can show that. Engines that lay
+their layers open (`modelhub.protocols.Layered`) are held against the values of the graph of which the reader noted
+which layer's result they are. These have the axes of the source, so nothing is matched by looks; a layer whose result
+is in the graph under another shape, more than once or not at all is passed over.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelhub import plugins
+from modelhub.equivalence.bisect import Match, region, same
+from modelhub.equivalence.bounds import CLAMP
+from modelhub.equivalence.causes import layer
+from modelhub.equivalence.resemblance import resemblance
+from modelhub.equivalence.smallest import burnt_in
+from modelhub.errors import Inconclusive, safe_text
+from modelhub.graph.builder import LAYERS
+
+if TYPE_CHECKING:
+    from modelhub.equivalence.probes import Probe
+    from modelhub.equivalence.trace import Trace, Traced
+    from modelhub.graph.interface import Interface
+    from modelhub.protocols import Layered, ReadOptions
+
+__all__ = ["Layers", "Parting", "compared", "layered", "plainness"]
+
+EVENTS = 64
+"""Events of a probe that are taken: every value of every layer is kept."""
+
+
+@dataclass(frozen=True)
+class Parting:
+    """The first result in which engine and graph part.
+
+    name:   of the result, as the reader calls it.
+    layers: the layers of the graph's nodes between it and the results before it, which agree: mostly its own alone.
+    nodes:  the operators of these nodes; none where the graph has nothing for this layer.
+    match:  engine against graph.
+    hints:  what the graph's numbers look like, beside the engine's.
+    probe:  the events that show it.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    nodes: tuple[str, ...]
+    match: Match
+    hints: tuple[str, ...]
+    probe: Probe
+
+    @property
+    def where(self) -> str:
+        """The layer's name, with that of the result where it is another; several where it may be any of them."""
+        names = ", ".join(self.layers)
+        result = safe_text(self.name)
+        return (
+            f"one of {names}" if len(self.layers) > 1 else f"{names}, {result}" if names not in ("", result) else result
+        )
+
+
+@dataclass(frozen=True)
+class Layers:
+    """An engine against the graph of its file: how many layers were compared, and the first that parts, if any.
+
+    agreeing: how many of them compute the same.
+    """
+
+    role: str
+    engine: str
+    compared: int
+    agreeing: int
+    parting: Parting | None = None
+
+
+def layered(path: Path, format: str, interface: Interface, options: ReadOptions) -> Layered | None:
+    """The file in its own engine, at the best precision, where that lays layers open."""
+    runtime = plugins.runtime(format)
+    for precision in runtime.precisions if runtime is not None and runtime.installed() else ():
+        try:
+            engine = runtime.load(path, interface, precision, options)  # type: ignore[union-attr]
+        except Inconclusive:
+            continue
+        return cast("Layered", engine) if hasattr(engine, "layers") else None
+    return None
+
+
+def compared(role: str, trace: Trace, engine: Layered, every: Sequence[Probe]) -> Layers | None:
+    """Hold `engine` against `trace`, both of the file that is `role`; None where the engine takes none of `every`.
+
+    Layers are compared on the plainest of those probes on which an output differs. Where none does, one ordinary probe
+    tells how many agree; a difference that reaches no output (in a step that is masked) is none.
+    """
+    name, known = f"{engine.name} {engine.precision}", _known(trace)
+    some = [_few(probe, trace) for probe in sorted(every, key=plainness)]
+    calm = None
+    for probe in some:
+        try:
+            inside = _differ(trace, engine, probe)
+            if inside is not None:
+                return _laid_open(trace, engine, probe, inside, Layers(role, name, 0, 0), known)
+        except Inconclusive:
+            continue
+        calm = probe if calm is None else calm
+    if calm is None:
+        return None
+    try:
+        inside = trace.inside(calm, engine.precision)
+        found = list(_results(engine, calm, inside, known))
+    except Inconclusive:
+        return None
+    return Layers(role, name, len(found), sum(match.ratio <= 1 for *_, match in found))
+
+
+def plainness(probe: Probe) -> tuple[bool, bool, bool, int]:
+    """What to sort probes by: real events first, then ordinary ones; short sequences first, but for empty ones."""
+    return probe.length == 0, probe.kind != "data", probe.name != "normal", probe.length or 0
+
+
+def _known(trace: Trace) -> dict[str, str]:
+    """For each result of the source the value of the graph that it is, where there is one only."""
+    computed = set(trace.value.values())
+    pairs = [(name, v.name or "") for n in trace.model.graph for v in n.outputs for name in v.meta.get(LAYERS, [])]
+    count = Counter(name for name, _ in pairs)
+    return {name: value for name, value in pairs if count[name] == 1 and value in computed}
+
+
+def _few(probe: Probe, trace: Trace) -> Probe:
+    """Some events of a probe: all where their number is burnt in."""
+    if burnt_in(trace) or probe.events <= EVENTS:
+        return probe
+    return replace(probe, arrays={name: x[:EVENTS] for name, x in probe.arrays.items()}, numbers=None, pieces=())
+
+
+def _differ(trace: Trace, engine: Layered, probe: Probe) -> Traced | None:
+    """What is inside the graph, where an output of the engine differs from it by more than rounding."""
+    theirs, ours = engine(probe.arrays), trace(probe.arrays)
+    if engine.precision == "float64" and all(
+        ours[name].shape == y.shape and same(ours[name], y, CLAMP * np.maximum(1, np.abs(ours[name]))).ratio <= 1
+        for name, y in theirs.items()
+    ):
+        return None
+    inside = trace.inside(probe, engine.precision)
+    return inside if any(_against(inside, name, y).ratio > 1 for name, y in theirs.items()) else None
+
+
+def _against(inside: Traced, value: str, result: NDArray[Any]) -> Match:
+    x = inside.values[value]
+    if x.shape != result.shape:
+        return Match(np.inf, np.inf)
+    return same(x, result.astype(np.float64), inside.tolerances[value], inside.undecidable)
+
+
+def _results(
+    engine: Layered, probe: Probe, inside: Traced, known: dict[str, str]
+) -> Iterator[tuple[str, NDArray[Any], Match]]:
+    """The results of layers that can be compared: name, engine's numbers, and how they match the graph's."""
+    for name, result in engine.layers(probe.arrays, known):
+        if result.dtype.kind == "f" and result.shape == inside.values[known[name]].shape:
+            yield name, result.astype(np.float64), _against(inside, known[name], result)
+
+
+def _laid_open(
+    trace: Trace, engine: Layered, probe: Probe, inside: Traced, found: Layers, known: dict[str, str]
+) -> Layers:
+    """Find the first result that parts; an output where every layer that is known agrees."""
+    agreed: set[str] = set()
+    parted: list[tuple[str, str, NDArray[Any], Match]] = []
+    for name, result, match in _results(engine, probe, inside, known):
+        found = replace(found, compared=found.compared + 1, agreeing=found.agreeing + (match.ratio <= 1))
+        if match.ratio <= 1:
+            agreed.add(known[name])
+        else:
+            parted.append((name, known[name], result, match))
+    for name, result in engine(probe.arrays).items():
+        match = _against(inside, name, result)
+        if match.ratio > 1:
+            parted.append((name, name, result.astype(np.float64), match))
+    name, value, result, match = parted[0]
+    nodes = [] if value in agreed else region(trace, [value], agreed)
+    parting = Parting(
+        name,
+        tuple(dict.fromkeys(_own(name, layer(node)) for node in nodes)),
+        tuple(node.op_type for node in nodes),
+        match,
+        tuple(resemblance(result, inside.values[value])),
+        probe,
+    )
+    return replace(found, parting=parting)
+
+
+def _own(name: str, part: str) -> str:
+    """The part of a layer as the layer."""
+    return safe_text(name) if part.startswith(f"{safe_text(name)}/") else part
