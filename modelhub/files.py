@@ -52,7 +52,7 @@ def head(path: Path, count: int = 512) -> bytes:
     """The first `count` bytes of a regular file, fewer if it is shorter."""
     _regular(path)
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             return file.read(count)
     except OSError as error:
         raise UnreadableFile(f"{path}: {error.strerror or error}") from error

@@ -26,11 +26,12 @@ class Importer:
     def recognises(self, path: Path) -> bool:
         """By the members of the zip archive or the magic number of older files; a broken `.pt2` by its suffix."""
         from modelhub.errors import UnreadableFile
-        from modelhub.files import zip_mentions
+        from modelhub.files import head, zip_mentions
         from modelhub_torch.archive import MEMBERS, kind_of
 
         try:
-            if path.suffix.lower() not in self.suffixes and not zip_mentions(path, *MEMBERS):
+            archive = path.suffix.lower() not in self.suffixes and head(path, 2) == b"PK"
+            if archive and not zip_mentions(path, *MEMBERS):
                 return False
             return kind_of(path) is not None
         except UnreadableFile:
