@@ -55,9 +55,12 @@ class Blobs:
 
     def save(self, sha256: str, path: Path) -> None:
         """Write a blob to `path`, a temporary file that the caller drops when this raises `RegistryError`."""
-        with path.open("wb") as file:
-            for piece in self._verified(sha256, None):
-                file.write(piece)
+        try:
+            with path.open("wb") as file:
+                for piece in self._verified(sha256, None):
+                    file.write(piece)
+        except OSError as error:
+            raise RegistryError(f"cannot write into {path.parent}: {error.strerror or error}") from error
 
     def verify(self, sha256: str) -> None:
         """Read a blob to its end. Raises `RegistryError` when it is missing or damaged."""

@@ -43,6 +43,11 @@ def _open_store(place: str) -> Store:
         return Folder(names.path(place))
     if place.startswith("file://"):
         return Folder(names.path(unquote(urlsplit(place).path)))
+    if place.startswith(("oci://", "oci+http://")):
+        raise RegistryError(
+            f"{names.shown(place)} is a server of containers, not a registry: "
+            "`modelhub registry mirror` brings versions there, `pull` takes them from there"
+        )
     from modelhub_registry.remote import Remote
 
     return Remote(place)

@@ -197,6 +197,9 @@ def _opened(url: str) -> tuple[Any, str]:
     import fsspec
 
     parts = urlsplit(url)
+    if parts.scheme in ("root", "roots"):  # XRootD alone would look for a server that is not there for ten minutes
+        os.environ.setdefault("XRD_CONNECTIONWINDOW", "15")
+        os.environ.setdefault("XRD_CONNECTIONRETRY", "2")
     if parts.scheme not in ("dav", "davs"):
         return cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
     token = os.environ.get("BEARER_TOKEN")

@@ -40,10 +40,13 @@ class Settings:
             for piece in home.read(KEY):
                 data += piece
                 if len(data) > LIMIT:
-                    raise RegistryError(f"larger than {LIMIT} bytes")
-            return cls._of(parse_json(data, KEY))
+                    break
         except KeyError:
             return None
+        try:
+            if len(data) > LIMIT:
+                raise RegistryError(f"larger than {LIMIT} bytes")
+            return cls._of(parse_json(data, KEY))
         except (UnreadableFile, RegistryError) as error:
             raise RegistryError(f"{home.where}/{KEY}: not the settings of a registry: {error}") from None
 

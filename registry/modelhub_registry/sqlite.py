@@ -114,11 +114,14 @@ class SQLite:
                 self._drop("-wal", "-shm")
                 fresh = SQLite(self.path.with_suffix(".new"), fill, self._follow)
                 fresh._drop("", "-wal", "-shm")  # left by a crash
-                db = fresh._connect("rwc")
-                with _told(self.path), closing(db.raw), db.transaction(True):
-                    migrations.migrate(db)
-                    fill(db)
-                    _remember(db)
+                with _told(self.path), closing((db := fresh._connect("rwc")).raw):
+                    with db.transaction(True):
+                        migrations.migrate(db)
+                        fill(db)
+                        _remember(db)
+                    db.rows(
+                        "PRAGMA wal_checkpoint(TRUNCATE)"
+                    )  # SQLite does so by itself, but says nothing if it cannot
                 fresh.path.replace(self.path)
         except OSError as error:
             raise RegistryError(f"{self.path}: cannot make the index: {error.strerror or error}") from error
@@ -148,7 +151,7 @@ class SQLite:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one state of the index. Raises `RegistryError`."""
-        with _told(self.path), self._connected() as one, one.transaction(False) as db:
+        with _told(self.path), self._connected(False) as one, one.transaction(False) as db:
             yield db
 
     @contextmanager
@@ -157,7 +160,7 @@ class SQLite:
 
         Durable when it ends; where it is `logged`, all it writes can be had again from the logs.
         """
-        with _told(self.path), self._connected() as one, one.transaction(True, logged) as db:
+        with _told(self.path), self._connected(True) as one, one.transaction(True, logged) as db:
             yield db
 
     def close(self) -> None:
@@ -171,7 +174,7 @@ class SQLite:
             one.raw.close()
 
     @contextmanager
-    def _connected(self) -> Iterator[_Connection]:
+    def _connected(self, writes: bool) -> Iterator[_Connection]:
         """A connection nobody else has in the meantime, to tables that are up to date."""
         known = self._process == os.getpid()
         if not known:
@@ -179,11 +182,12 @@ class SQLite:
         try:
             one = self._idle.pop()
         except IndexError:
-            one = self._connect("rw")
+            one = self._connect("rw") if writes else self._reader()
         try:
             if not known:
                 self._bring_up(one)
-                self._process = os.getpid()
+                if one.lasting or not self._writable():
+                    self._process = os.getpid()
             yield one
         finally:
             if one.lasting and not one.raw.in_transaction and self._process == os.getpid() and len(self._idle) < IDLE:
@@ -203,7 +207,7 @@ class SQLite:
                 migrations.clear(db)
                 self._fill(db)  # new tables want what only the log knows
                 _remember(db)
-        elif self._writable() and _BOOT is not None:
+        elif one.lasting and _BOOT is not None:
             with one.transaction(False) as db:
                 known = db.rows("SELECT id FROM boot")
             if known != [(_BOOT,)]:
@@ -211,9 +215,22 @@ class SQLite:
                     self._follow(db)
                     _remember(db)
 
+    def _reader(self) -> _Connection:
+        """A new connection to read by: where the disk has no room for what WAL lays beside the file, it needs none."""
+        one = self._connect("rw")
+        try:
+            one.rows("PRAGMA schema_version")
+        except sqlite3.OperationalError as error:
+            one.raw.close()
+            full = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+            if not full or self._readonly() == "ro":
+                raise
+            return self._connect("ro")
+        return one
+
     def _connect(self, mode: str) -> _Connection:
-        """A new connection; `mode` is "rwc" where SQLite may make the file, and "rw" where it must be there."""
-        writable = self._writable() or mode == "rwc"
+        """A new connection; `mode`: "rwc" where SQLite may make the file, "rw" where it is there, "ro" to read only."""
+        writable = mode == "rwc" or (mode == "rw" and self._writable())
         uri = f"file:{quote(str(self.path))}?mode={mode if writable else self._readonly()}"
         raw = sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
         if mode == "rwc":

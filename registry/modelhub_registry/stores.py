@@ -22,6 +22,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,6 +37,8 @@ __all__ = ["INCOMING", "Folder", "Item", "Staged", "Store", "Wait", "chunks", "p
 
 CHUNK = 1 << 20
 INCOMING = "incoming"
+_OBJECT = re.compile(r"<.*> ?", re.DOTALL)
+"""What some libraries have in their messages: `<bound method ... at 0x7f...>`."""
 NEWBORN = 5.0
 """Seconds in which a staged file may not be locked yet."""
 
@@ -102,7 +105,8 @@ def told(where: str, doing: str) -> Iterator[None]:
     except (RegistryError, KeyError):
         raise
     except Exception as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else safe_text(error, 120)
+        said = _OBJECT.sub("", str(error))
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else safe_text(said, 120)
         raise RegistryError(f"{where}: cannot {doing}: {reason or type(error).__name__}") from error
 
 

@@ -24,6 +24,7 @@ from tempfile import mkstemp
 
 from modelhub.errors import RegistryError, UnreadableFile
 from modelhub.files import parse_json, read_bytes
+from modelhub_registry import names
 from modelhub_registry.records import text
 
 __all__ = ["SCOPES", "Token", "Tokens"]
@@ -56,7 +57,7 @@ class Tokens:
     """The tokens in a file; it is read again whenever it has changed, so a revoked token ends at once."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = names.path(path)
         self._read: tuple[tuple[int, int], dict[str, Token]] | None = None
 
     def create(self, label: str, scopes: Sequence[str], days: float | None = None) -> tuple[str, Token]:
@@ -66,6 +67,8 @@ class Tokens:
             raise RegistryError(f"a token needs scopes out of {', '.join(SCOPES)}, not {', '.join(wrong) or 'none'}")
         if days is not None and not 0 < days <= 36500:
             raise RegistryError("a token expires after 1 to 36500 days, or never")
+        if not label.isprintable():
+            raise RegistryError(f"{names.shown(label)} cannot be a label: use characters that can be printed")
         now = datetime.now(UTC).replace(microsecond=0)
         name, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
         token = Token(
@@ -83,7 +86,8 @@ class Tokens:
         """End a token for ever; its record stays, for the audit log speaks of it."""
         known = self._load()
         if name not in known:
-            raise RegistryError(f"{self.path} knows no token {name!r}; `modelhub registry token list` shows them")
+            told = f"{self.path} knows no token {names.shown(name)}"
+            raise RegistryError(f"{told}; `modelhub registry token list` shows them")
         token = replace(known[name], revoked=True)
         self._save({**known, name: token})
         return token
@@ -105,6 +109,8 @@ class Tokens:
             status = self.path.stat()
         except FileNotFoundError:
             return {}
+        except OSError as error:
+            raise RegistryError(f"{self.path}: cannot be read: {error.strerror}") from None
         stamp = (status.st_mtime_ns, status.st_ino)
         if self._read is None or self._read[0] != stamp:
             self._read = (stamp, self._parsed())
@@ -119,8 +125,15 @@ class Tokens:
             raise RegistryError(f"{self.path}: not a file of tokens: {error}; make new ones in its place") from None
 
     def _save(self, tokens: dict[str, Token]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"tokens": [asdict(t) for t in tokens.values()]}, indent=1) + "\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._write(text)
+        except OSError as error:
+            raise RegistryError(f"{self.path}: cannot be written: {error.strerror}; it is as it was") from None
+        self._read = None
+
+    def _write(self, text: str) -> None:
         handle, temporary = mkstemp(prefix=".tokens-", dir=self.path.parent)  # of mode 0600
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -131,7 +144,6 @@ class Tokens:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-        self._read = None
 
 
 def _hash(secret: str) -> str:

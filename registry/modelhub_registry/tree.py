@@ -195,6 +195,8 @@ class _writing:  # noqa: N801 (used as a function)
     def __exit__(self, *details: Any) -> None:
         try:
             self._inner.__exit__(*details)
+            if isinstance(details[1], OSError):  # what was done in the block
+                raise details[1]
         except OSError as error:
             raise RegistryError(f"cannot write {self._path}: {error.strerror or error}") from error
 

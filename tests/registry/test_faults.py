@@ -6,11 +6,12 @@ import json
 import os
 import resource
 import shutil
+import subprocess
 import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,63 @@ def test_a_full_disk_while_fetching(proved: Registry, tmp_path: Path) -> None:
     told = told_in_child(limited(1000, lambda: proved.get("big", to=tmp_path / "out")))
     assert told.startswith("RegistryError: "), told
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.fixture
+def small() -> Iterator[Path]:
+    """A disk of 1 MB of its own."""
+    if os.getuid() != 0:
+        pytest.skip("only root can mount a disk")
+    with tempfile.TemporaryDirectory() as name:
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", name], check=False).returncode:
+            pytest.skip("no disk can be mounted here")
+        yield Path(name)
+        subprocess.run(["umount", name], check=True)
+
+
+def fill(disk: Path, but: int = 0) -> Path:
+    """Write a file that takes all of the disk but some bytes."""
+    path = disk / "fill"
+    with suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    os.truncate(path, path.stat().st_size - but)
+    return path
+
+
+def test_a_full_disk_can_be_read(proved: Registry, small: Path, tmp_path: Path) -> None:
+    """What WAL lays beside the index finds no room; the index is read as it stands, and seen anew every time."""
+    proved.close()
+    root = small / "registry"
+    shutil.copytree(proved.root, root)
+    filling = fill(small)
+    with Registry(root) as registry:
+        assert [s.ref for s in registry.list()] == ["btag@1"]
+        assert len(registry.get("btag@1", to=tmp_path / "out")) == 5
+        assert registry.verify() == []
+        with pytest.raises(RegistryError, match=r"index\.sqlite: .*disk"):
+            registry.alias("btag@1", "dev")
+        for export in (lambda: registry.export(small / "tree"), lambda: registry.export_oci(small / "tree")):
+            with pytest.raises(RegistryError, match=f"cannot write.*{small}"):
+                export()
+        filling.unlink()
+        with Registry(root) as other:
+            other.alias("btag@1", "dev")
+        assert registry.list()[0].aliases == ("dev",)
+        assert registry.verify() == []
+
+
+@pytest.mark.parametrize("left", range(4096, 400_000, 16_384))
+def test_a_disk_that_is_full_from_the_start(small: Path, files, left: int) -> None:
+    """An index that could not be made is none: with more space all is well, and nothing needs to be mended."""
+    (source,) = files(net_pt="weights")
+    filling = fill(small, left)
+    with suppress(RegistryError), Registry(small / "registry") as registry:
+        registry.push("btag", [source])
+    filling.unlink()
+    with Registry(small / "registry") as registry:
+        assert registry.push("btag", [source]).ref == "btag@1"
+        assert registry.verify() == []
 
 
 def test_a_clock_set_back(proved: Registry, files, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -130,3 +134,24 @@ def test_what_gc_took_between_prepare_and_place_is_uploaded_again(url: str) -> N
         store.place([(blob, "blobs/x")])
     assert b"".join(store.read("blobs/x")) == b"weights"
     assert store.list("incoming") == []
+
+
+@pytest.mark.parametrize("place", ["oci://registry.cern.ch/atlas", "oci+http://127.0.0.1:5000/models"])
+def test_a_server_of_containers_is_no_registry(place: str) -> None:
+    with pytest.raises(RegistryError, match=r"server of containers.*mirror"):
+        Registry(place)
+
+
+def test_a_server_that_is_not_there_is_told_soon() -> None:
+    """XRootD by itself would try for ten minutes, and tell of its own inside."""
+    if importlib.util.find_spec("fsspec_xrootd") is None:
+        pytest.skip("the Python package fsspec-xrootd is not installed")
+    program = "from modelhub_registry import Registry; Registry('root://127.0.0.1:1//m', 'sqlite:////tmp/none').list()"
+    environment = {**os.environ, "XRD_CONNECTIONWINDOW": "1"}
+    environment.pop("XRD_CONNECTIONRETRY", None)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+    told = done.stderr.splitlines()[-1]
+    assert "RegistryError: root://127.0.0.1:1//m: cannot" in told
+    assert "<" not in told

@@ -58,7 +58,15 @@ def test_an_end(tokens: Tokens) -> None:
 
 @pytest.mark.parametrize(
     ("label", "scopes", "days"),
-    [("", ["read"], None), ("x" * 81, ["read"], None), ("ci", [], None), ("ci", ["admin"], None), ("ci", ["read"], 0)],
+    [
+        ("", ["read"], None),
+        ("x" * 81, ["read"], None),
+        ("a\x00b", ["read"], None),
+        ("a\u202eb", ["read"], None),
+        ("ci", [], None),
+        ("ci", ["admin"], None),
+        ("ci", ["read"], 0),
+    ],
 )
 def test_what_is_refused(tokens: Tokens, label: str, scopes: list[str], days: float | None) -> None:
     with pytest.raises(RegistryError):
@@ -77,3 +85,15 @@ def test_a_damaged_file_opens_nothing(tokens: Tokens, text: str) -> None:
 def test_unknown_tokens_cannot_be_revoked(tokens: Tokens) -> None:
     with pytest.raises(RegistryError, match="token list"):
         tokens.revoke("00000000")
+
+
+@pytest.mark.parametrize("path", ["a\x00b", "a" * 5000, "\ud800", "folder/" + "b" * 256])
+def test_no_path_for_the_file(path: str) -> None:
+    with pytest.raises(RegistryError, match="cannot be a path"):
+        Tokens(Path(path))
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(RegistryError, match=r"file/tokens\.json: cannot be"):
+        Tokens(tmp_path / "file" / "tokens.json").create("ci", ["read"])
