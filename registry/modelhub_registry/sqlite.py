@@ -234,7 +234,11 @@ class SQLite:
         uri = f"file:{quote(str(self.path))}?mode={mode if writable else self._readonly()}"
         raw = sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
         if mode == "rwc":
-            raw.execute("PRAGMA journal_mode = WAL")  # the file remembers
+            try:
+                raw.execute("PRAGMA journal_mode = WAL")  # the file remembers
+            except sqlite3.Error:
+                raw.close()
+                raise
         return _Connection(raw, lasting=writable)
 
     def _writable(self) -> bool:

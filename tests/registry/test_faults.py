@@ -191,15 +191,17 @@ def test_a_full_disk_while_fetching(proved: Registry, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small() -> Iterator[Path]:
+def small(tmp_path: Path) -> Iterator[Path]:
     """A disk of 1 MB of its own."""
-    if os.getuid() != 0:
-        pytest.skip("only root can mount a disk")
-    with tempfile.TemporaryDirectory() as name:
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", name], check=False).returncode:
-            pytest.skip("no disk can be mounted here")
-        yield Path(name)
-        subprocess.run(["umount", name], check=True)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if (
+        os.getuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], check=False).returncode
+    ):
+        pytest.skip("no disk can be mounted here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
 
 
 def fill(disk: Path, but: int = 0) -> Path:
