@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Bench", "Pair", "bench"]
 
+UNMASKED = "padding changes the answer of the network itself, masked or not; give it sequences of their true length"
+
 HUGE = 2.0**64
 """Its square is more than float32 holds."""
 
@@ -133,10 +135,11 @@ class Bench:
         nothing: tuple[ProbeResult | None, ...] = (None,) * len(self.pairs)
         if not any(side.engines for side in self.sides):
             return lambda: Outcome(nothing)
-        empty = probe.length == 0
-        optional = empty or not probe.judged  # not every engine has a meaning for an empty sequence, or takes NaN
+        # not every engine has a meaning for an empty sequence, takes NaN, or any length that padding hides from others
+        optional = probe.length == 0 or not probe.judged or bool(probe.padded)
         try:
             answers = {side.party.role: side.answer(probe, lenient=optional) for side in self.sides}
+            behind = self._graph.padded(probe) if probe.padded and self._graph.engines else {}
         except Inconclusive as error:
             if probe.length is not None and not self.sides[0].takes(probe.arrays):
                 self.foreign.add(probe.length)
@@ -153,10 +156,15 @@ class Bench:
             for pair, (a, b) in zip(self.pairs, chosen, strict=True)
             if not pair.missing and a is not None and b is not None
         ]
-        if not probe.judged:
+        if not probe.judged and not _finite(probe):
             unjudged = Outcome(nothing, skipped=_classes(probe, legs))
             return lambda: unjudged
         spread = self._spread(probe, answers, [(a, b, pair.precision) for pair, a, b in legs])
+        for key, padded in behind.items():
+            still = answers["graph"].get(key, padded)
+            if judge(probe, still, padded, self._allowed(spread, still, key, {}), key).worst.excessive:
+                told = Outcome(nothing, skipped=f"{probe.place}: {UNMASKED}")
+                return lambda: told
         overflown = _overflown(probe, answers["graph"], spread)
 
         def compared() -> Outcome:
@@ -164,6 +172,8 @@ class Bench:
                 id(pair): judge(probe, a, b, self._allowed(spread, a, pair.precision, overflown), pair.precision)
                 for pair, a, b in legs
             }
+            if not probe.judged:
+                return Outcome(nothing, skipped=_apart(probe, self.pairs, found))
             return Outcome(tuple(found.get(id(pair)) for pair in self.pairs), spread.reached)
 
         return compared
@@ -181,17 +191,20 @@ class Bench:
         return allowed
 
     @property
+    def _graph(self) -> Side:
+        return next(side for side in self.sides if side.party.role == "graph")
+
+    @property
     def learned(self) -> dict[Shape, Usual]:
         """What rounding usually does to batches of a shape; may be given to a bench of the same models."""
         return {} if self._shaken is None else self._shaken.learned
 
     def learn(self, probe: Probe) -> dict[str, NDArray[np.bool_]]:
         """Learn from one batch of a shape what is usual in all, and tell what of the model it reached."""
-        graph = next(side for side in self.sides if side.party.role == "graph")
-        if self._shaken is None or "float64" not in graph.engines:
+        if self._shaken is None or "float64" not in self._graph.engines:
             return {}
         try:
-            return self._shaken.learn(probe, graph.engines["float64"](probe.arrays))
+            return self._shaken.learn(probe, self._graph.engines["float64"](probe.arrays))
         except Inconclusive:
             return {}
 
@@ -230,6 +243,17 @@ def _overflown(probe: Probe, graph: dict[str, Arrays], spread: Spread) -> dict[s
         if over.any():
             lost[name] = np.asarray(over)
     return lost
+
+
+def _finite(probe: Probe) -> bool:
+    return all(bool(np.isfinite(x).all()) for x in probe.arrays.values())
+
+
+def _apart(probe: Probe, pairs: list[Pair], found: dict[int, ProbeResult]) -> str:
+    """Which sides differ: told, not judged."""
+    apart = {pair.between for pair in pairs if id(pair) in found and found[id(pair)].worst.excessive}
+    told = "; ".join(f"{' and '.join(between)} differ by more than rounding does" for between in sorted(apart))
+    return f"{probe.place} is not judged: {told}" if told else ""
 
 
 def _classes(probe: Probe, legs: list[tuple[Pair, Arrays, Arrays]]) -> str:

@@ -18,6 +18,7 @@ from modelhub import plugins
 from modelhub.conversion import load_interface, read
 from modelhub.equivalence.bench import bench
 from modelhub.equivalence.coverage import FLOORS
+from modelhub.equivalence.parties import knows_masks
 from modelhub.equivalence.presets import PRESETS
 from modelhub.equivalence.probes import Probe, Progress, probes
 from modelhub.equivalence.report import Report
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from modelhub.data import DataSpec
 
-__all__ = ["SEED", "Readings", "check", "check_written", "knows_masks", "readings"]
+__all__ = ["SEED", "Readings", "check", "check_written", "readings"]
 
 SEED = 20260101
 
@@ -174,7 +175,8 @@ def check_written(
         report.record = record_differences(interface, theirs)
         for probe in progress(every):
             report.take(stand.run(probe))
-        report.reach.add(_reached(model, report, [probe for probe in every if probe.length not in stand.foreign]))
+        wanted = [p for p in every if p.judged and not p.padded and p.length not in stand.foreign]
+        report.reach.add(_reached(model, report, wanted))
         report.coverage = report.reach.told({})
     if any(leg.verdict in ("different", "suspect") for leg in report.legs):
         _compare_parameters(report, model, target[0], target_format)
@@ -199,9 +201,3 @@ def _compare_parameters(report: Report, model: ir.Model, target: Path, target_fo
     """Note where the target holds other numbers than writing the model anew gives."""
     places = parameter_differences(model, target, target_format)
     report.parameters, report.altered = list(places.lines), not places.rounded
-
-
-def knows_masks(target_format: str) -> bool:
-    """Whether files of a format can leave out masked steps of a sequence."""
-    names = plugins.names(plugins.EXPORTERS)
-    return target_format not in names or plugins.exporter(target_format).masks

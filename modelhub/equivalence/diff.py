@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from modelhub.equivalence.bisect import Match, first_divergence, matches, region, same
 from modelhub.equivalence.causes import causes, layer
-from modelhub.equivalence.check import SEED, Readings, check, knows_masks, readings
+from modelhub.equivalence.check import SEED, Readings, check, readings
 from modelhub.equivalence.layers import Layers, compared, layered, plainness
 from modelhub.equivalence.minimise import Minimal
 from modelhub.equivalence.pairing import Pairing, pairing
-from modelhub.equivalence.parties import Side, load_side
+from modelhub.equivalence.parties import Side, knows_masks, load_side
 from modelhub.equivalence.probes import Probe, Progress, probes
 from modelhub.equivalence.report import Party
 from modelhub.equivalence.smallest import Said, Sides, burnt_in, doubts, engines_say, smallest

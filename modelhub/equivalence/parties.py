@@ -22,15 +22,19 @@ if TYPE_CHECKING:
     from modelhub.equivalence.probes import Probe
     from modelhub.protocols import Arrays, Engine
 
-__all__ = ["Side", "graph_side", "load_side"]
+__all__ = ["Side", "graph_side", "knows_masks", "load_side"]
 
 
 @dataclass
 class Side:
-    """A party and its engines, best first, by precision; a second one of a precision is "float64 by <its name>"."""
+    """A party and its engines, best first, by precision; a second one of a precision is "float64 by <its name>".
+
+    masks: whether it leaves out masked steps; such a side gets the padded events of a probe that has some.
+    """
 
     party: Party
     engines: dict[str, Engine] = field(default_factory=dict)
+    masks: bool = False
 
     @property
     def best(self) -> str | None:
@@ -65,6 +69,8 @@ class Side:
 
     def answer(self, probe: Probe, *, lenient: bool) -> dict[str, Arrays]:
         """Outputs by key for a probe, given to the engines in its pieces, with its threads. Raises as `run` does."""
+        if probe.padded and self.masks:
+            return self.padded(probe)
         if probe.threads > 1 and any(hasattr(engine, "with_threads") for engine in self.engines.values()):
             return replace(self, engines=_threaded(self.engines, probe.threads)).run(probe.arrays, lenient=lenient)
         if not probe.pieces or self.party.role == "graph":
@@ -77,6 +83,14 @@ class Side:
         return {
             key: {name: np.concatenate([part[key][name] for part in parts])[back] for name in outputs}
             for key, outputs in parts[0].items()
+        }
+
+    def padded(self, probe: Probe) -> dict[str, Arrays]:
+        """Outputs for the padded events of a probe, without those of the steps behind. Raises as `run` does."""
+        steps = next(x.shape[1] for name, x in probe.padded.items() if x.shape != probe.arrays[name].shape)
+        return {
+            key: {n: y[:, : probe.length] if y.ndim > 2 and y.shape[1] == steps else y for n, y in outputs.items()}
+            for key, outputs in self.run(probe.padded, lenient=True).items()
         }
 
     def run(self, arrays: Arrays, *, lenient: bool) -> dict[str, Arrays]:
@@ -112,7 +126,7 @@ def load_side(
     party = Party(role, format, name or path.name, _digest(path))
     if options.weights is not None:
         party.weights = (options.weights.name, _digest(options.weights))
-    side = Side(party)
+    side = Side(party, masks=knows_masks(format))
     runtime = plugins.runtime(format)
     further = [other for other in plugins.further_runtimes(format) if other.installed()]
     if runtime is None:
@@ -160,6 +174,12 @@ def graph_side(model: ir.Model, interface: Interface, folder: Path) -> Side:
     if not side.engines:
         side.party.missing = "; ".join(reasons) or "graph: onnxruntime is not installed"
     return side
+
+
+def knows_masks(format: str) -> bool:
+    """Whether files of a format can leave out masked steps of a sequence."""
+    names = plugins.names(plugins.EXPORTERS)
+    return format not in names or plugins.exporter(format).masks
 
 
 def _digest(path: Path) -> str:

@@ -6,14 +6,15 @@ All numbers are exact in float32, so that an engine in float32 and one in float6
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from modelhub.equivalence.padding import behind, masking, padded
 from modelhub.equivalence.tree_probes import tree_probes
 from modelhub.graph.interface import Feature, Input, Interface
 
@@ -37,6 +38,9 @@ LENGTHS = (0, 1, 2, 3, 7, 20)
 LARGE = 1024
 """Events in a burnt-in batch from which on only the essential probes are made."""
 
+BEYOND = 16
+"""Events of probe "beyond"."""
+
 LONG = 64
 """Steps of probe "long"."""
 
@@ -58,6 +62,7 @@ class Probe:
     pieces:  the events that all sides but the graph get in one call, call by call; () for all in one.
     threads: how many threads an engine uses that lets itself be told.
     judged:  whether a difference is a fault, or only to be told.
+    padded:  the same events with masked steps behind them: what source and target get instead, if they know masks.
     """
 
     name: str
@@ -68,6 +73,7 @@ class Probe:
     pieces: tuple[NDArray[np.int64], ...] = ()
     threads: int = 1
     judged: bool = True
+    padded: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.kind:
@@ -99,7 +105,7 @@ class _Manner:
     draw:    numbers as the network sees them, after offset and scale; where `raw`, before.
     share:   draws in [0, 1) stand for the declared range of a variable, where it has one.
     holes:   a third of the variables that have a default are NaN.
-    padded:  events end with steps of zeros.
+    padded:  events end with steps that are masked, or else of zeros.
     lengths: whether all lengths of sequences are tried, or one.
     judged:  see `Probe`.
     """
@@ -113,6 +119,8 @@ class _Manner:
     judged: bool = True
     least: int = 0
     """Indices are drawn from here on."""
+    masks: Mapping[str, float] = field(default_factory=dict)
+    """Input -> the number that masks a step, where one does (`masking`)."""
 
 
 def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -159,7 +167,7 @@ def probes(model: ir.Model, seed: int, *, masks: bool = True, lengths: int = 0) 
     wide:      ±10^U(-3, 3), for branches, saturation and cancellation.
     zero:      all zero after offset and scale.
     missing:   normal, with NaN in a third of the variables that have a default.
-    padded:    normal, with zeros after offset and scale in the last steps of sequences.
+    padded:    normal, with zeros after offset and scale (or what the network masks) in the last steps of sequences.
     uniform:   in the declared range of each variable, else in ±3 after offset and scale.
     corners:   at either end of that range.
     raw:       10^U(-3, 6) before offset and scale, as energies in MeV and GeV are.
@@ -167,6 +175,8 @@ def probes(model: ir.Model, seed: int, *, masks: bool = True, lengths: int = 0) 
     nonfinite: NaN and infinities among normal numbers; what comes out is told, not judged.
     long:      normal, in longer sequences than elsewhere.
     every:     normal, in sequences of each length below `lengths`.
+    beyond:    normal, in sequences longer than the longest declared; what comes out is told, not judged.
+    padding:   normal, for networks with masks: sides that know masks get masked steps besides, others do not.
     pieces:    normal, one event at a time and in odd sizes.
     order:     normal, events in another order, inputs given in another order.
     threads:   normal, in engines that take several threads.
@@ -203,10 +213,11 @@ def probes(model: ir.Model, seed: int, *, masks: bool = True, lengths: int = 0) 
         steps = max(sizes, default=None) if length is not None else None
         return Probe(name, steps, arrays, judged=manner.judged)
 
+    masked = masking(model)
     for name, each in CLASSES.items():
         if name in left_out:
             continue
-        manner = replace(each, least=int(whole))
+        manner = replace(each, least=int(whole), masks=masked)
         for length in tried if manner.lengths else (middle,):
             yield drawn(name, manner, length, MANY if name == "normal" and not sequences else EVENTS)
             if length is not None and burnt_in:
@@ -219,6 +230,10 @@ def probes(model: ir.Model, seed: int, *, masks: bool = True, lengths: int = 0) 
     if sequences and not burnt_in:
         for length in range(lengths):
             yield drawn("every", normal, length, 10)
+        yield from _beyond(interface, lambda length: drawn("beyond", normal, length, BEYOND))
+        if masked:
+            kept = replace(normal, least=1)
+            yield from _padding(model, interface, masked, tried[-1] or 0, lambda length: drawn("padding", kept, length))
     for name in ("pieces", "order", "threads"):
         probe = drawn(name, normal, middle)
         events = np.arange(probe.events)
@@ -229,6 +244,26 @@ def probes(model: ir.Model, seed: int, *, masks: bool = True, lengths: int = 0) 
         elif name == "threads":
             yield replace(probe, threads=THREADS)
     yield from _thresholds(model, interface, tried[-1], _generator(f"{key}/threshold"))
+
+
+def _beyond(interface: Interface, draw: Callable[[int], Probe]) -> Iterator[Probe]:
+    """One step more than the interface declares, and twice as many."""
+    longest = min((r.max_length for r in interface.inputs if r.sequence and r.max_length is not None), default=0)
+    for length in sorted({longest + 1, 2 * longest} if longest else ()):
+        yield replace(draw(length), judged=False)
+
+
+def _padding(
+    model: ir.Model, interface: Interface, masked: Mapping[str, float], longest: int, draw: Callable[[int], Probe]
+) -> Iterator[Probe]:
+    """Events of one step and of half as many as there may be, and the same with masked steps up to that."""
+    for length in sorted({1, longest // 2} - {0, longest}):
+        probe = draw(length)
+        arrays = dict(probe.arrays)
+        for value, record in zip(model.graph.inputs, interface.inputs, strict=True):
+            if record.sequence and value.name in masked and _step_axis(value) == 1:
+                arrays[record.tensor] = padded(arrays[record.tensor], record, masked[value.name or ""], longest)
+        yield replace(probe, padded=arrays)
 
 
 def _digest(model: ir.Model) -> str:
@@ -309,7 +344,7 @@ def _fill(
     elif manner.share:
         z = RANGE * (2 * z - 1)
     if manner.padded and record.sequence and len(shape) > 2 and not whole and _step_axis(value) == 1:
-        _pad(rng, z, record)
+        _pad(rng, z, record, manner.masks.get(value.name or "", 0.0))
     with np.errstate(over="ignore"):
         result: NDArray[Any] = z.astype(value.dtype.numpy() if whole and value.dtype is not None else np.float32)
     return result
@@ -330,11 +365,11 @@ def _table(value: ir.Value) -> int | None:
     return None
 
 
-def _pad(rng: np.random.Generator, x: NDArray[np.float64], record: Input) -> None:
-    """Zeros after offset and scale in the last steps of each event."""
-    zero = [-f.offset if f.scale else 0.0 for f in record.features]
+def _pad(rng: np.random.Generator, x: NDArray[np.float64], record: Input, number: float) -> None:
+    """`number` after offset and scale in the last steps of each event."""
+    step = behind(record, number, x)
     for event, steps in enumerate(rng.integers(0, x.shape[1] + 1, len(x))):
-        x[event, steps:] = zero if len(zero) == x.shape[-1] else 0.0
+        x[event, steps:] = step
 
 
 def _raw(rng: np.random.Generator, feature: Feature, z: NDArray[np.float64], manner: _Manner) -> NDArray[np.float64]:

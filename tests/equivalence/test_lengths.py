@@ -10,6 +10,7 @@ import pytest
 
 import modelhub
 from modelhub.graph.builder import Builder
+from modelhub.graph.interface import Feature, Input, Interface, Output
 from modelhub.protocols import WriteOptions
 from modelhub_onnx import Exporter
 
@@ -45,10 +46,12 @@ def test_a_target_that_refuses_what_the_source_takes_is_no_proof(tmp_path: Path)
     assert report.verdict in ("different", "inconclusive")
 
 
-def summed(path: Path, most: int = 0) -> Path:
-    """The sum over steps, times a number from a table of so many lengths, where there is one."""
+def summed(path: Path, most: int = 0, first: int = 0) -> Path:
+    """The sum over steps (of the first so many), times a number from a table of so many lengths, where there is one."""
     b = Builder()
     x = b.input("points", ["N", "T", 2])
+    if first:
+        x = b.op("Slice", x, b.ints(0), b.ints(first), b.ints(1))
     total = b.op("ReduceSum", x, b.ints(1), keepdims=0)
     if most:
         table = b.constant(np.ones(most, "f4"), "table")
@@ -64,6 +67,35 @@ def test_what_a_target_refuses_is_told_by_probe_length_and_events(tmp_path: Path
     for leg in report.legs:
         assert leg.missing.startswith("target: onnxruntime cannot run this model in float32")
         assert leg.missing.endswith("(probe normal at length 20, 64 events)")
+
+
+LIMITED = Interface(
+    (Input("points", (Feature("x"), Feature("y")), sequence=True, max_length=9),), (Output("score", ("a", "b")),)
+)
+
+
+def test_what_sides_do_beyond_the_declared_length_is_told_not_judged(tmp_path: Path) -> None:
+    files = summed(tmp_path / "a.onnx"), summed(tmp_path / "b.onnx", first=9)
+    report = modelhub.check(*files, interface=LIMITED)
+    assert report.verdict in ("identical", "equivalent")
+    assert report.skipped == [
+        f"beyond at length {length} is not judged: graph and target differ by more than rounding does; "
+        "source and target differ by more than rounding does"
+        for length in (10, 18)
+    ]
+    assert {r.length for leg in report.legs for r in leg.results} == {0, 1, 2, 3, 7, 9}
+    lengths = next(c for c in report.coverage if c.what == "sequence lengths")
+    assert (lengths.reached, lengths.of) == (6, 6)
+    assert modelhub.check(files[0], files[0], interface=LIMITED).skipped == []
+
+
+def test_an_engine_may_refuse_what_is_longer_than_declared(tmp_path: Path) -> None:
+    report = modelhub.check(summed(tmp_path / "a.onnx"), summed(tmp_path / "b.onnx", most=10), interface=LIMITED)
+    assert report.verdict in ("identical", "equivalent")
+    assert [line.split(": ")[:2] for line in report.skipped] == [
+        ["beyond at length 10", "target"],
+        ["beyond at length 18", "target"],
+    ]
 
 
 def squares(path: Path, bias: float) -> Path:
