@@ -23,7 +23,7 @@ from modelhub.equivalence.presets import PRESETS
 from modelhub.equivalence.probes import Probe, Progress, probes
 from modelhub.equivalence.report import Report
 from modelhub.equivalence.where import parameter_differences, record_differences
-from modelhub.errors import Notice
+from modelhub.errors import Notice, notice
 from modelhub.graph.interface import Interface
 from modelhub.protocols import ReadOptions
 
@@ -135,6 +135,11 @@ def readings(
         else:
             candidates = [theirs, theirs.unscaled()] if theirs.scaled else [theirs]
         models = [read(source, format=source_format, interface=record, options=options) for record in candidates]
+    if interface is None and candidates != [None]:
+        notice(
+            f"{source.name} names no variables: names and labels are taken from {target.name}, and cannot be compared "
+            "(give them with --interface)"
+        )
     return Readings(
         (source, source_format, options), (target, target_format), tuple(zip(candidates, models, strict=True)), other
     )

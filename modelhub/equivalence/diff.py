@@ -333,7 +333,8 @@ class _Comparison:
             return None
         known = {mine for name in agreed if name in inner for mine in equal(name)}
         nodes = region(self._ours, [end], known)
-        return next((n for n in nodes if n.op_type == node.op_type), nodes[0] if nodes else None)
+        telling = [n for n in nodes if n.op_type != "Cast"] or nodes
+        return next((n for n in telling if n.op_type == node.op_type), telling[0] if telling else None)
 
 
 def _real(data: DataSpec, model: ir.Model) -> list[Probe]:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["show", "to_json"]
 
+HUGE = 1e30
+"""Numbers that only stand for a decision, in trees as lwtnn has them, are larger."""
+
 SHOWN, SOME = 8, 3
 """How many lines of one kind are shown before the rest is counted; of numbers, where the cause is known."""
 
@@ -74,7 +77,8 @@ def _show_graphs(console: Console, found: Diff) -> None:
             [("target", place.target_layer, place.target_node), ("source", source_layer, place.source_node)],
         )
         agreeing = f"{place.agreeing} of the target's {place.nodes} nodes compute what the source computes"
-        console.print("  " + (f"{_apart(place.match)}; " if place.match.ratio else "") + agreeing, markup=False)
+        known = 0 < place.match.difference < HUGE
+        console.print("  " + (f"{_apart(place.match)}; " if known else "") + agreeing, markup=False)
     _list(console, "likely cause", found.causes)
     _list(console, "names and labels", found.record)
     _list(console, "numbers that differ", found.parameters, SOME if found.causes else SHOWN)

@@ -58,11 +58,11 @@ def show(report: Report) -> None:
     legs = Table(box=None, pad_edge=False)
     for column, justify in (
         ("leg", "left"),
-        ("precision", "left"),
+        ("type", "left"),
         ("probes", "right"),
         ("events", "right"),
-        ("largest difference", "right"),
-        ("tolerance there", "right"),
+        ("largest gap", "right"),
+        ("allowed there", "right"),
         ("verdict", "left"),
     ):
         legs.add_column(column, justify=justify, no_wrap=column in ("leg", "verdict"))  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ def show(report: Report) -> None:
 
 
 def _leg_row(leg: Leg) -> list[str | Text]:
-    name = " – ".join(leg.between) + (f"\n  {leg.engine}" if leg.engine else "")
+    name = " – ".join(leg.between) + (f"\n {leg.engine}" if leg.engine else "")
     verdict = Text(leg.verdict, style=COLOURS[leg.verdict])
     worst = leg.worst
     if worst is None:

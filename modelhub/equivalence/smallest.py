@@ -28,8 +28,9 @@ Said = tuple[str, str, list[float]]
 GRAPH = "its graph, float64"
 """What the graph that modelhub reads from a file is called among the engines."""
 
-JUMP = 100.0
-"""How many times the tolerance the difference is just beyond an edge, where a decision turns there."""
+JUMP = (100.0, 0.01)
+"""How many times the tolerance the difference is just beyond an edge, and what part of that of the whole event, where a
+decision turns there."""
 
 SHOWN = 8
 """How many numbers of an answer are kept."""
@@ -97,8 +98,8 @@ def smallest(sides: Sides, probe: Probe, every: Sequence[Probe]) -> tuple[Minima
     if minimal.passes is None:  # it shows on any event: then on the plainest of all
         minimal = replace(minimal, fails=zeros)
     elif minimal.edges:  # where the difference grows slowly, nothing turns
-        jumps = ratios([_moved(minimal.fails, place, bad) for place, bad, _ in minimal.edges])
-        kept = [edge for edge, jump in zip(minimal.edges, jumps, strict=True) if jump > JUMP]
+        whole, *jumps = ratios([minimal.fails, *(_moved(minimal.fails, place, bad) for place, bad, _ in minimal.edges)])
+        kept = [e for e, jump in zip(minimal.edges, jumps, strict=True) if jump > max(JUMP[0], JUMP[1] * whole)]
         minimal = replace(minimal, edges=tuple(kept))
     return minimal, _filled(probe, [minimal.fails], size).arrays
 

@@ -174,7 +174,9 @@ def _places(ours: dict[str, NDArray[Any]], theirs: dict[str, NDArray[Any]]) -> P
             x, y = a[tuple(index)], b[tuple(index)]
             relative = abs(float(x) - float(y)) / max(abs(float(x)), abs(float(y)), 5e-324)
             place = "".join(f"[{i}]" for i in index)
-            found.append((relative, f"{name}{place}: {x} from the source, {y} in the target (relative {relative:.1e})"))
+            relative = relative if np.isfinite(relative) else np.inf  # a number on one side only
+            size = f" (relative {relative:.1e})" if np.isfinite(relative) else ""
+            found.append((relative, f"{name}{place}: {x} from the source, {y} in the target{size}"))
     found.sort(key=lambda item: -item[0])
     lines = [text for _, text in found[:SHOWN]]
     more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
