@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,6 +118,18 @@ class Layered(Engine, Protocol):
 
     def layers(self, arrays: Arrays, wanted: Container[str]) -> Sequence[tuple[str, NDArray[np.generic]]]:
         """The results of the layers in `wanted` for a batch of events, under the reader's names, first come first."""
+
+
+@runtime_checkable
+class TellsLeaves(Protocol):
+    """What an `Engine` of trees may have besides, if it knows in which leaf of each tree an event ends."""
+
+    def leaves(self, arrays: Arrays) -> NDArray[np.int64]:
+        """Leaf numbers [events, trees] for a batch of events, in the file's order of trees.
+
+        The check asks for no particular numbers, but for one to a leaf: it compares which events share a leaf. Raises
+        `Inconclusive` where this model has no trees, or the engine does not tell.
+        """
 
 
 class Runtime(Protocol):

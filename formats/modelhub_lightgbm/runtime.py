@@ -12,6 +12,8 @@ import numpy as np
 from modelhub.errors import Inconclusive, safe_text
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from modelhub.graph.interface import Interface
     from modelhub.protocols import Arrays, Engine
 
@@ -40,11 +42,19 @@ class _Engine:
     name: str = "lightgbm"
 
     def __call__(self, arrays: Arrays) -> Arrays:
+        y = self._predicted(arrays)
+        return {self.interface.outputs[0].tensor: y.astype(self.precision).reshape(len(y), -1)}
+
+    def leaves(self, arrays: Arrays) -> NDArray[np.int64]:
+        """The leaf [events, trees] each event ends in, by `pred_leaf`."""
+        ends = self._predicted(arrays, pred_leaf=True)
+        return ends.reshape(len(ends), -1).astype(np.int64)
+
+    def _predicted(self, arrays: Arrays, *, pred_leaf: bool = False) -> NDArray[Any]:
         import lightgbm
 
         x = self.interface.prepare(arrays, self.precision)[self.interface.inputs[0].tensor]
         try:
-            y = self.booster.predict(np.asarray(x, np.float64), num_threads=1)
+            return np.asarray(self.booster.predict(np.asarray(x, np.float64), pred_leaf=pred_leaf, num_threads=1))
         except (lightgbm.basic.LightGBMError, ValueError) as error:
             raise Inconclusive(f"LightGBM refuses the rows: {safe_text(error, 160)}") from None
-        return {self.interface.outputs[0].tensor: np.asarray(y, self.precision).reshape(len(x), -1)}

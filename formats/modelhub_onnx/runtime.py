@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from modelhub.errors import Inconclusive, safe_text
 from modelhub.files import parse_json, read_bytes
-from modelhub.graph.interface import KEY, Interface
+from modelhub.graph.interface import KEY, Interface, Output
+from modelhub_onnx.leaves import naming_leaves
 from modelhub_onnx.reader import parse
 from modelhub_onnx.trees import check_trees
 
@@ -59,6 +61,7 @@ class Session:
         self._model = model
         self._interface = interface
         self._prepares = prepares
+        self._named: Session | None = None
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = threads
         settings.log_severity_level = 4
@@ -93,6 +96,19 @@ class Session:
             parts = [self._run({k: v[i : i + self._batch] for k, v in feed.items()}) for i in slices]
             results = [np.concatenate(column) for column in zip(*parts, strict=True)]
         return {record.tensor: result for record, result in zip(self._interface.outputs, results, strict=True)}
+
+    def leaves(self, arrays: Arrays) -> NDArray[np.int64]:
+        """The leaf [events, trees] each event ends in, by this file's own trees in onnxruntime (`leaves`)."""
+        if self._named is None:
+            proto = onnx.load_model_from_string(self._model)
+            outputs = tuple(Output(name, ()) for name in naming_leaves(proto))
+            self._named = Session(
+                proto.SerializeToString(),
+                replace(self._interface, outputs=outputs),
+                self.precision,
+                prepares=self._prepares,
+            )
+        return np.concatenate([x.astype(np.int64) for x in self._named(arrays).values()], axis=1)
 
     def _run(self, feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         try:

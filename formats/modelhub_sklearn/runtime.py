@@ -121,20 +121,31 @@ class _Engine:
     name: str = "scikit-learn"
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        x = self.interface.prepare(arrays, "float64")[self.interface.inputs[0].tensor]
-        try:
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")  # names it was fitted with, divisions by zero
-                y = getattr(self.estimator, self.method)(self._rows(np.asarray(x, np.float64)))
-        except Exception as error:
-            raise Inconclusive(f"scikit-learn refuses the rows: {safe_text(error, 160)}") from None
+        y = self._asked(self.method, arrays)
         if self.method == "predict" and hasattr(self.estimator, "classes_"):
             y = np.asarray(y)[:, np.newaxis] == np.asarray(self.estimator.classes_)
         parts = y if isinstance(y, list) else [y.toarray() if hasattr(y, "toarray") else y]
         return {
-            output.tensor: np.asarray(part, self.precision).reshape(len(x), -1)
+            output.tensor: np.asarray(part, self.precision).reshape(len(part), -1)
             for output, part in zip(self.interface.outputs, parts, strict=True)
         }
+
+    def leaves(self, arrays: Arrays) -> NDArray[np.int64]:
+        """The node [events, trees] each event ends in, by the estimator's own `apply`."""
+        if not hasattr(self.estimator, "apply"):
+            raise Inconclusive(f"{type(self.estimator).__name__} does not tell leaves")
+        ends = np.asarray(self._asked("apply", arrays))
+        return ends.reshape(len(ends), -1).astype(np.int64)
+
+    def _asked(self, method: str, arrays: Arrays) -> Any:
+        """What a method of the estimator says of the rows."""
+        x = self.interface.prepare(arrays, "float64")[self.interface.inputs[0].tensor]
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")  # names it was fitted with, divisions by zero
+                return getattr(self.estimator, method)(self._rows(np.asarray(x, np.float64)))
+        except Exception as error:
+            raise Inconclusive(f"scikit-learn refuses the rows: {safe_text(error, 160)}") from None
 
     def _rows(self, x: NDArray[np.float64]) -> Any:
         """The rows as the estimator wants them."""

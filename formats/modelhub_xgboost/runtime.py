@@ -14,6 +14,8 @@ from modelhub_xgboost.forest import counted_trees
 from modelhub_xgboost.model import Model
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from modelhub.graph.interface import Interface
     from modelhub.protocols import Arrays, Engine
 
@@ -70,6 +72,15 @@ class _Engine:
     precision: str = "float32"
 
     def __call__(self, arrays: Arrays) -> Arrays:
+        y = self._predicted(arrays)
+        return {self.interface.outputs[0].tensor: np.asarray(y, np.float32).reshape(len(y), -1)}
+
+    def leaves(self, arrays: Arrays) -> NDArray[np.int64]:
+        """The node [events, trees] each event ends in, by `pred_leaf`."""
+        ends = self._predicted(arrays, pred_leaf=True)
+        return ends.reshape(len(ends), -1).astype(np.int64)
+
+    def _predicted(self, arrays: Arrays, *, pred_leaf: bool = False) -> NDArray[np.float32]:
         import xgboost
 
         x = self.interface.prepare(arrays, self.precision)[self.interface.inputs[0].tensor]
@@ -81,7 +92,6 @@ class _Engine:
                 enable_categorical=True,
                 nthread=1,
             )
-            y = self.booster.predict(matrix, iteration_range=self.rounds)
+            return np.asarray(self.booster.predict(matrix, pred_leaf=pred_leaf, iteration_range=self.rounds))
         except (xgboost.core.XGBoostError, ValueError) as error:
             raise Inconclusive(f"XGBoost refuses the rows: {safe_text(str(error).splitlines()[0], 160)}") from None
-        return {self.interface.outputs[0].tensor: np.asarray(y, np.float32).reshape(len(x), -1)}

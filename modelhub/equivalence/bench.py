@@ -22,6 +22,7 @@ import numpy as np
 from modelhub import __version__
 from modelhub.equivalence.bounds import Bound, Spread, bound, moved
 from modelhub.equivalence.compare import judge
+from modelhub.equivalence.leaves import alike, at_entrance, leaves_of, met
 from modelhub.equivalence.parties import Side, graph_side, load_side
 from modelhub.equivalence.presets import PRESETS
 from modelhub.equivalence.report import Leg, Outcome, Report
@@ -88,10 +89,16 @@ class Pair:
 class Bench:
     """Sides in their engines. `settle` it with one ordinary batch before the first `run`."""
 
-    def __init__(self, sides: list[Side], shaken: Bound | None = None, preset: str = "") -> None:
+    def __init__(
+        self, sides: list[Side], shaken: Bound | None = None, preset: str = "", *, leaves: bool = False
+    ) -> None:
         self.sides = sides
         self.preset = preset
         self._shaken = shaken
+        self._leaves = leaves
+        """Whether engines are asked for leaves."""
+        self._alike: list[bool] = []
+        """By pair: whether leaves can be compared."""
         self.pairs: list[Pair] = []
         self.foreign: set[int] = set()
         """Lengths of sequences for which the source itself has no answer."""
@@ -115,6 +122,7 @@ class Bench:
         for side in self.sides:
             side.settle(ordinary.arrays)
         self.pairs = [pair for a, b in combinations(self.sides, 2) for pair in _pairs(a, b)]
+        self._alike = [alike(a, b) for a, b in self._ends(ordinary)]
 
     def report(self, seed: int, interface: Interface) -> Report:
         """A report with a leg for every pair, for outcomes to be taken into."""
@@ -166,6 +174,7 @@ class Bench:
                 told = Outcome(nothing, skipped=f"{probe.place}: {UNMASKED}")
                 return lambda: told
         overflown = _overflown(probe, answers["graph"], spread)
+        ends = self._ends(probe)
 
         def compared() -> Outcome:
             found = {
@@ -174,9 +183,29 @@ class Bench:
             }
             if not probe.judged:
                 return Outcome(nothing, skipped=_apart(probe, self.pairs, found))
-            return Outcome(tuple(found.get(id(pair)) for pair in self.pairs), spread.reached)
+            leaves = tuple(None if a is None or b is None else met(probe, a, b) for a, b in ends)
+            return Outcome(tuple(found.get(id(pair)) for pair in self.pairs), spread.reached, leaves=leaves)
 
         return compared
+
+    def _ends(self, probe: Probe) -> list[tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]]:
+        """By pair, the leaves [events, trees] of a batch on either side; None where they cannot be compared.
+
+        The graph is asked in its best precision only: it is written in another to see what rounding does to sums.
+        """
+        if not self._leaves:
+            return []
+        wanted = self._alike or [pair.b.party.role == "target" or pair.low == pair.b.best for pair in self.pairs]
+        asked: dict[int, NDArray[np.int64] | None] = {}
+        found = []
+        for pair, asks in zip(self.pairs, wanted, strict=True):
+            engines = [pair.a.engines.get(pair.high), pair.b.engines.get(pair.low)] if asks else []
+            for engine in engines:
+                if id(engine) not in asked:
+                    asked[id(engine)] = leaves_of(engine, probe.arrays)
+            a, b = (asked[id(engine)] for engine in engines) if asks else (None, None)
+            found.append((a, b))
+        return found
 
     def _allowed(
         self, spread: Spread, reference: Arrays, precision: str, overflown: dict[str, NDArray[np.bool_]]
@@ -285,6 +314,8 @@ def bench(
     target: tuple[Path, str, str],
     seed: int = 0,
     preset: str = "",
+    *,
+    leaves: bool = False,
 ) -> Iterator[Bench]:
     """The three sides of a check.
 
@@ -294,6 +325,7 @@ def bench(
         target: path, format and the name to call it by of the file that was written.
         seed: of the shaking.
         preset: name of the tolerances (`presets.PRESETS`); "" for the rounding bound.
+        leaves: whether engines that can are asked for the leaves of trees, where these stand at the entrance.
 
     """
     interface = Interface.of(model)
@@ -305,4 +337,6 @@ def bench(
             graph_side(model, interface, Path(folder)),
             load_side("target", target_path, target_format, interface, ReadOptions(), target_name),
         ]
-        yield Bench(sides, bound(model, interface, Path(folder), seed), preset)
+        yield Bench(
+            sides, bound(model, interface, Path(folder), seed), preset, leaves=leaves and at_entrance(model.graph)
+        )

@@ -174,7 +174,7 @@ def check_written(
             theirs = Interface.of(read(target[0], format=target_format))
     lengths = PRESETS[preset].lengths if preset else 0
     every = list(probes(model, seed, masks=knows_masks(target_format), lengths=lengths))
-    with bench(model, source, target, seed, preset) as stand:
+    with bench(model, source, target, seed, preset, leaves=True) as stand:
         stand.settle(every)
         report = stand.report(seed, interface)
         report.record = record_differences(interface, theirs)

@@ -283,7 +283,8 @@ def _generator(key: str) -> np.random.Generator:
 
 
 def _thresholds(model: ir.Model, interface: Interface, length: int | None, rng: np.random.Generator) -> Iterator[Probe]:
-    """The rows of `tree_probes` in batches; other inputs are normal."""
+    """The rows of `tree_probes` in batches, numbered through; other inputs are normal."""
+    number = 0
     for trees in tree_probes(model, rng):
         for first in range(0, len(trees.rows), BATCH):
             rows = trees.rows[first : first + BATCH]
@@ -295,7 +296,8 @@ def _thresholds(model: ir.Model, interface: Interface, length: int | None, rng: 
                 shape = (len(rows), *_shape(value, record, length)[1:])
                 normal = _fill(rng, value, record, shape, _Manner(_normal))
                 arrays[record.tensor] = rows if value is trees.value else normal
-            yield Probe("threshold", length, arrays)
+            yield Probe("threshold", length, arrays, numbers=np.arange(number, number + len(rows)))
+            number += len(rows)
 
 
 def _lengths(interface: Interface) -> list[int]:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelhub.errors import safe_text
+from modelhub.reports.records import read_leaves
 
 if TYPE_CHECKING:
     from modelhub.equivalence.probes import Probe
@@ -35,7 +36,9 @@ def summary(report: Report) -> str:
         return f"check incomplete: {'; '.join(report.missing) or 'no leg ran'}"
     last = [leg for leg in report.legs if leg.between == ("source", "target")]
     worst = max((leg.worst.worst.largest for leg in last if leg.worst is not None), default=0.0)
-    return f"{report.verdict}, largest difference between source and target {worst:.1e}"
+    astray = max((leg.leaves.elsewhere for leg in report.legs if leg.leaves is not None), default=0)
+    leaves = f"; {astray:,} times in another leaf" if astray else ""
+    return f"{report.verdict}, largest difference between source and target {worst:.1e}{leaves}"
 
 
 def progress(probes: Iterable[Probe]) -> Iterable[Probe]:
@@ -76,6 +79,7 @@ def show(report: Report) -> None:
         ("not compared", _skipped(report)),
         ("real events", _real_events(report)),
         ("undecidable", _undecidable(report)),
+        ("leaves of trees", _leaves(report)),
         ("worst cases", _worst_cases(report)),
         (f"events that differ by more, preset {report.preset}", _bands(report) if report.preset else []),
     ):
@@ -122,6 +126,16 @@ def _undecidable(report: Report) -> list[str]:
         for r in leg.results
         if r.undecidable
     ]
+
+
+def _leaves(report: Report) -> list[str]:
+    """Whether the sides put the rows in the same leaves, and where not."""
+    lines = []
+    for leg in report.legs:
+        if leg.leaves is not None:
+            found = read_leaves(leg.leaves.to_json())
+            lines += [f"{leg.title}: {found.told}", *(f"  {case}" for case in found.cases)]
+    return lines
 
 
 def _bands(report: Report) -> list[str]:

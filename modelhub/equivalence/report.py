@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from modelhub.equivalence.compare import BANDS, Difference, ProbeResult, Row, added, sample, worst_rows
 from modelhub.equivalence.coverage import Coverage, Reach
 from modelhub.equivalence.digest import digest
+from modelhub.equivalence.leaves import Leaves
 
 __all__ = ["VERSION", "Leg", "Outcome", "Party", "ProbeResult", "Report", "schema"]
 
@@ -56,6 +57,8 @@ class Leg:
     """Why this leg could not run; empty when it did."""
     engine: str = ""
     """The engine of the second party, where several of its are compared at this precision."""
+    leaves: Leaves | None = None
+    """The leaves of trees both put rows in, where both engines tell."""
 
     @property
     def title(self) -> str:
@@ -70,11 +73,17 @@ class Leg:
                 return
         self.results.append(result)
 
+    def meet(self, leaves: Leaves) -> None:
+        """Add the leaves of one more batch."""
+        self.leaves = leaves if self.leaves is None else self.leaves.merged(leaves)
+
     @property
     def verdict(self) -> str:
         """identical, equivalent, suspect, different or inconclusive."""
         if self.missing or not self.results:
             return "inconclusive"
+        if self.leaves is not None and self.leaves.elsewhere:
+            return "different"
         verdicts = {verdict for r in self.results for verdict in (r.worst.verdict, *(x.worst.verdict for x in r.rows))}
         return next(v for v in ("different", "suspect", "equivalent", "identical") if v in verdicts)
 
@@ -112,6 +121,7 @@ class Outcome:
     """What one batch showed.
 
     results: one for every pair of the bench; None where it was not compared.
+    leaves:  the same for the leaves of trees; () where no engine was asked.
     reached: what of the model the batch reached (`coverage.Reach`).
     refusal: why an engine would not take it.
     skipped: the same, where that is the source's good right.
@@ -121,6 +131,7 @@ class Outcome:
     reached: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     refusal: str = ""
     skipped: str = ""
+    leaves: tuple[Leaves | None, ...] = ()
 
 
 @dataclass
@@ -163,6 +174,9 @@ class Report:
             leg.missing = min(filter(None, (leg.missing, outcome.refusal)), default="")
             if result is not None:
                 leg.add(result)
+        for leg, leaves in zip(self.legs, outcome.leaves, strict=bool(outcome.leaves)):
+            if leaves is not None:
+                leg.meet(leaves)
         self.reach.add(outcome.reached)
         self.skipped += [outcome.skipped] if outcome.skipped else []
 
@@ -254,6 +268,7 @@ def _leg_json(leg: Leg, *, banded: bool) -> dict[str, Any]:
             }
             for r in sorted(leg.results, key=lambda r: r.key)
         ],
+        **({"leaves": leg.leaves.to_json()} if leg.leaves is not None else {}),
         "ulps": list(leg.ulps),
         **({"bands": [[limit, share] for limit, share in leg.bands]} if banded else {}),
         "scatter": [[size, ratio] for _, size, ratio in leg.scatter],

@@ -21,7 +21,7 @@ from modelhub.graph.builder import KEPT
 from modelhub.graph.canonical import const
 from modelhub.graph.forest import Compare, Forest
 
-__all__ = ["seen_from_input"]
+__all__ = ["chosen_from_input", "seen_from_input"]
 
 LARGEST = np.finfo(np.float32).max
 
@@ -68,6 +68,12 @@ def seen_from_input(forest: Forest, value: ir.Value | None) -> tuple[Forest, ir.
     width = entry.shape[1]
     assert isinstance(width, int)
     return replace(forest, features=width, feature=feature, compare=compare, threshold=threshold), entry
+
+
+def chosen_from_input(value: ir.Value | None) -> bool:
+    """Whether the columns of `value` are columns of one graph input as they come: chosen, and not computed with."""
+    found = _columns(value)
+    return found is not None and not any(column.steps for column in found[1])
 
 
 def _flips(

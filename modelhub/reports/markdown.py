@@ -70,7 +70,8 @@ def _details(outcome: Outcome) -> list[str]:
     if not told:
         return []
     title = "" if outcome.view is None else f": {_code(outcome.view.title)}"
-    return ["", f"### {_code(outcome.name)}{title}", "", *told, *_engines(outcome.view)]
+    leaves = [] if outcome.view is None else [f"- leaves: {_code(line)}" for line in outcome.view.leaves]
+    return ["", f"### {_code(outcome.name)}{title}", "", *told, *leaves, *_engines(outcome.view)]
 
 
 def _engines(view: View | None) -> list[str]:

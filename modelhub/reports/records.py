@@ -12,12 +12,14 @@ from typing import Any
 __all__ = [
     "Case",
     "Coverage",
+    "Leaves",
     "Leg",
     "Party",
     "Row",
     "read_coverage",
     "read_events",
     "read_feature",
+    "read_leaves",
     "read_leg",
     "read_party",
     "read_text",
@@ -88,6 +90,24 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Leaves:
+    """The leaves of trees in which two parties put the rows."""
+
+    rows: int
+    trees: int
+    elsewhere: int
+    """How many times, over rows and trees, the second has a row in another leaf."""
+    cases: tuple[str, ...]
+    """Some of these in words."""
+
+    @property
+    def told(self) -> str:
+        """In one line."""
+        found = f"{self.elsewhere:,} times in another leaf" if self.elsewhere else "always in the same leaf"
+        return f"{self.rows:,} rows in {self.trees:,} tree{'' if self.trees == 1 else 's'}, {found}"
+
+
+@dataclass(frozen=True)
 class Leg:
     """Two parties on every probe, at one precision."""
 
@@ -105,6 +125,8 @@ class Leg:
     """The engine of the second party, where several of its are compared at this precision."""
     bands: tuple[tuple[float, float], ...] = ()
     """With a preset: a difference, and the share of events with an output that differs by more."""
+    leaves: Leaves | None = None
+    """None where an engine does not tell."""
     number: int = 1
     """Counts legs of the same parties, engine and precision, which older reports have."""
 
@@ -190,6 +212,22 @@ def read_leg(data: dict[str, Any]) -> Leg:
         tuple(_row(row) for row in data.get("rows", [])),
         read_text(data.get("engine", "")),
         tuple((_number(limit), _number(share)) for limit, share in data.get("bands", [])),
+        read_leaves(data["leaves"]) if "leaves" in data else None,
+    )
+
+
+def read_leaves(data: dict[str, Any]) -> Leaves:
+    """What a leg says of leaves."""
+    return Leaves(int(data["rows"]), int(data["trees"]), int(data["elsewhere"]), tuple(map(_stray, data["cases"])))
+
+
+def _stray(data: dict[str, Any]) -> str:
+    length, usual = data["length"], data["usual"]
+    probe = read_text(data["probe"]) + _steps(None if length is None else int(length))
+    others = "" if usual is None else f", where other rows of leaf {int(data['a'])} are in {int(usual)}"
+    return (
+        f"tree {int(data['tree'])}, {probe}, event {int(data['event'])}: "
+        f"leaf {int(data['a'])} against {int(data['b'])}{others}"
     )
 
 

@@ -127,6 +127,11 @@ class View:
         return tuple(finding for finding in self.findings if finding.waiver is None)
 
     @property
+    def leaves(self) -> tuple[str, ...]:
+        """What was found of the leaves of trees, a line for each leg that tells."""
+        return tuple(f"{leg.title}: {leg.leaves.told}" for leg in self.legs if leg.leaves is not None)
+
+    @property
     def max_ratio(self) -> float:
         """The worst difference over tolerance on any leg."""
         return max((case.ratio for leg in self.legs for case in leg.cases), default=0.0)
@@ -202,6 +207,9 @@ def _findings(leg: Leg) -> list[Finding]:
         for case in leg.cases
         if case.verdict in FAILING
     ]
+    if leg.leaves is not None and leg.leaves.elsewhere:
+        first = "".join(f"; {case}" for case in leg.leaves.cases[:1])
+        found.append(Finding("different", leg.name, "leaves", f"{leg.leaves.told}{first}"))
     if leg.verdict in FAILING and leg.verdict not in {finding.verdict for finding in found}:
         row = next((f", {r.probe}, event {r.event}, {r.place}" for r in leg.rows), "")
         found.append(Finding(leg.verdict, leg.name, "", f"the leg is {leg.verdict}{row}", run=leg.run))

@@ -63,6 +63,17 @@ def _leg(between: tuple[str, str], difference: float) -> dict[str, Any]:
     }
 
 
+def astray() -> dict[str, Any]:
+    """One in which some rows end in another leaf, and no output differs."""
+    report = good()
+    for leg in report["legs"]:
+        leg["leaves"] = {"rows": 5843, "trees": 100, "elsewhere": 0, "cases": []}
+    place = {"tree": 7, "a": 9, "b": 4, "usual": 5, "probe": "threshold", "length": None, "event": 1234}
+    leg["leaves"] |= {"elsewhere": 3, "cases": [place]}
+    leg["verdict"] = report["verdict"] = "different"
+    return report
+
+
 def bad() -> dict[str, Any]:
     """One whose last leg is different on one probe, suspect on another, and which reached too little."""
     report = good()

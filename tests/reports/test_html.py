@@ -15,7 +15,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from report_making import ERROR, bad, first_version, good, hostile, outcome, waived
+from report_making import ERROR, astray, bad, first_version, good, hostile, outcome, waived
 
 from modelhub.reports import plots
 from modelhub.reports.html import html
@@ -62,6 +62,7 @@ ALL = [
     outcome(bad(), "bad"),
     outcome(waived(), "waived", notes=("a waiver covers nothing",)),
     outcome(first_version(), "old"),
+    outcome(astray(), "astray"),
     outcome(hostile(), "<b>hostile</b>"),
     ERROR,
 ]
@@ -103,6 +104,10 @@ def test_the_page_shows_verdicts_parties_digests_findings_and_waivers() -> None:
         "tree nodes both ways: 3 of 10 reached",
         "of 56 splits 41 met their threshold",
         "sequences at length 0: the engine refuses them",
+        "Leaves of trees",
+        "source – target, float32: 5,843 rows in 100 trees, always in the same leaf",
+        "graph – target, float32: 5,843 rows in 100 trees, 3 times in another leaf",
+        "tree 7, threshold, event 1234: leaf 9 against 4",
     ):
         assert expected in text, expected
 

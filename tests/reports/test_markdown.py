@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from report_making import ERROR, bad, good, hostile, outcome, waived
+from report_making import ERROR, astray, bad, good, hostile, outcome, waived
 
 from modelhub.reports.markdown import markdown
 
@@ -32,6 +32,12 @@ def test_findings_waivers_errors_and_notes_are_told() -> None:
     assert "`known since 2026` (`ada`)" in text
     assert "`a waiver covers nothing`" in text
     assert "error: `net.pt2: No such file or directory`" in text
+
+
+def test_leaves_are_told() -> None:
+    text = markdown([outcome(astray(), "astray")])
+    assert "- leaves: `source – target, float32: 5,843 rows in 100 trees, always in the same leaf`" in text
+    assert "**different** `graph-target` `leaves`: `5,843 rows in 100 trees, 3 times in another leaf; tree 7" in text
 
 
 def test_texts_from_files_stand_in_code_spans() -> None:

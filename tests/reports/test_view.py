@@ -8,14 +8,14 @@ from typing import Any
 
 import jsonschema
 import pytest
-from report_making import bad, first_version, good, outcome, waived
+from report_making import astray, bad, first_version, good, outcome, waived
 
 from modelhub.equivalence.report import schema
 from modelhub.errors import UnreadableFile
 from modelhub.reports.view import Outcome, View, covers, load
 
 
-@pytest.mark.parametrize("make", [good, bad, waived])
+@pytest.mark.parametrize("make", [good, bad, waived, astray])
 def test_the_reports_of_these_tests_are_reports(make: Any) -> None:
     jsonschema.Draft202012Validator(schema()).validate(make())
 
@@ -37,6 +37,20 @@ def test_findings_name_verdict_leg_and_probe() -> None:
         ("suspect", "graph-target", probes[1]),
         ("inconclusive", "coverage", "tree nodes both ways"),
     }
+
+
+def test_rows_in_another_leaf_are_a_finding() -> None:
+    of = outcome(astray())
+    assert of.view is not None
+    (finding,) = of.view.findings
+    assert (finding.verdict, finding.leg, finding.probe) == ("different", "graph-target", "leaves")
+    assert finding.text == (
+        "5,843 rows in 100 trees, 3 times in another leaf; tree 7, threshold, event 1234: leaf 9 against 4, "
+        "where other rows of leaf 9 are in 5"
+    )
+    assert of.exit_code == 1
+    assert len(of.view.leaves) == 3
+    assert of.view.leaves[0] == "source – graph, float32: 5,843 rows in 100 trees, always in the same leaf"
 
 
 def only(verdict: str) -> dict[str, Any]:
