@@ -21,9 +21,10 @@ from urllib3.response import BaseHTTPResponse
 from modelhub.errors import RegistryError, safe_text
 from modelhub_registry import intake, names, wire
 from modelhub_registry.blobs import Blobs
+from modelhub_registry.comparing import Comparing
 from modelhub_registry.errors import AbsentError
 from modelhub_registry.index import Found, Summary
-from modelhub_registry.lookup import Details, Lineage, Lookup
+from modelhub_registry.lookup import Details, Lineage
 from modelhub_registry.records import Version
 from modelhub_registry.remote import without_secrets
 from modelhub_registry.stores import CHUNK
@@ -55,7 +56,7 @@ class _Files:
             yield from response.stream(CHUNK, decode_content=False)
 
 
-class Client(Lookup):
+class Client(Comparing):
     """The registry that a server at `url` serves. Writing needs a token, by default $MODELHUB_TOKEN.
 
     Every method raises `RegistryError`, as `Registry`'s do. What looks after the store itself (verify, gc, reindex,
@@ -84,7 +85,9 @@ class Client(Lookup):
 
     def __getattr__(self, verb: str) -> NoReturn:
         """What only the registry itself can do."""
-        if verb in ("verify", "fsck", "gc", "reindex", "gaps", "reverify", "export"):
+        from modelhub_registry.catalog import Registry
+
+        if not verb.startswith("_") and hasattr(Registry, verb):
             raise RegistryError(f"{self.address}: do {verb!r} where the registry is, not over HTTP")
         raise AttributeError(verb)
 

@@ -144,7 +144,7 @@ def where(opened: Registry, as_json: bool, question: str, limit: int | None) -> 
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 def compare(opened: Registry, as_json: bool, a: str, b: str) -> None:
-    """Show two versions side by side: files and sizes, verdicts, interface, metadata.
+    """Show two versions side by side: files and sizes, verdicts and figures of the reports, interface, metadata.
 
     \b
     Examples:

@@ -16,6 +16,7 @@ from modelhub_registry.lookup import Details, Lineage
 from modelhub_registry.records import PASSING, Version
 
 __all__ = [
+    "change",
     "comparison_json",
     "details_json",
     "found_json",
@@ -95,7 +96,7 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
     """Two versions side by side."""
 
     def lines(part: Iterable[Line]) -> list[dict[str, Any]]:
-        return [{**vars(line), "same": line.same} for line in part]
+        return [{**vars(line), "same": line.same, "change": line.change} for line in part]
 
     return {
         "a": version_json(found.a),
@@ -103,24 +104,35 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         "same": found.same,
         "files": lines(found.files),
         "reports": lines(found.reports),
+        "figures": lines(found.figures),
         "interface": lines(found.interface),
         "metadata": lines(found.metadata),
     }
 
 
 def print_comparison(found: Comparison) -> None:
-    """Two versions side by side; of interface and metadata what differs."""
+    """Two versions side by side; of interface and metadata what differs; behind a number what it is more or less."""
     table = _table("", found.a.ref, found.b.ref)
     table.add_row("verdict", _verdict(found.a.verdict), _verdict(found.b.verdict))
     for line in found.files:
         table.add_row(line.what, *(_file(line, side) for side in (line.a, line.b)))
     for line in found.reports:
         table.add_row(f"report {line.what}", *(_verdict(side or "-") for side in (line.a, line.b)))
-    for title, lines in (("interface", found.interface), ("metadata", found.metadata)):
+    for title, lines in (("", found.figures), ("interface ", found.interface), ("metadata ", found.metadata)):
         for line in lines:
-            sides = ("-" if side is None else safe_text(side, 60) for side in (line.a, line.b))
-            table.add_row(f"{title} {safe_text(line.what)}", *sides)
+            table.add_row(f"{title}{safe_text(line.what)}", _side(line.a), _side(line.b) + change(line))
     _console().print(table)
+
+
+def _side(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return safe_text(f"{len(value)}: {', '.join(value)}", 100)
+    return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else safe_text(value, 100)
+
+
+def change(line: Line) -> str:
+    """B less A, for behind B; "" where they are no numbers, or the same."""
+    return "" if line.change is None else f" ({line.change:+.3g})"
 
 
 def _file(line: Line, side: dict[str, Any] | None) -> str:

@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
 import modelhub
+from modelhub.errors import RegistryError
 from modelhub_registry import Registry
 from modelhub_registry.evidence import evidence
 
@@ -93,6 +94,47 @@ def test_versions_side_by_side(checked: Registry, tmp_path: Path) -> None:
     assert {line.what: line.same for line in found.files} == {"source": False, "export:json": True}
     assert [(line.what, line.b) for line in found.reports] == [("export:json", None)]
     assert {(line.what, line.a, line.b) for line in found.metadata} == {("auc", None, 1), ("deep.x", None, True)}
-    assert any("pt" in line.what for line in found.interface)
+    assert [(line.what, line.a, line.b) for line in found.interface if "inputs" in line.what] == [
+        ("inputs (only here)", ["x"], ["jet"])
+    ]
+    told = {line.what: line for line in found.figures}
+    assert told["export:json, largest difference"].a == pytest.approx(0, abs=1e-6)
+    assert 0 <= told["export:json, worst difference / tolerance"].a < 1
+    assert told["export:json, events"].a > 100
+    assert "onnxruntime" in told["export:json, engines"].a
+    assert told["export:json, reached of operators"].a == "1 of 1"
+    assert {line.b for line in found.figures} == {None}
     assert checked.compare("line@1", "line").b == checked.version("line@2")
     assert checked.compare("line@2", "line@2").same
+
+
+def test_interfaces_side_by_side(registry: Registry, files) -> None:
+    """What is new or gone is told in one line, what differs in one of its own, and the order of the rest."""
+    (source,) = files(net_pt="weights")
+
+    def record(*features: str, scale: float = 1.0) -> dict[str, object]:
+        entries = [{"name": name, "offset": 0.0, "scale": scale} for name in features]
+        return {
+            "version": 1,
+            "inputs": [{"name": "jet", "features": entries}],
+            "outputs": [{"name": "y", "labels": ["a"]}],
+        }
+
+    registry.push("net", [source], interface=record("pt", "eta", "old"))
+    registry.push("net", [source], interface=record("eta", "pt", "new1", "new2", scale=2.0))
+    found = registry.compare("net@1", "net@2")
+    assert [(line.what, line.a, line.b, line.change) for line in found.interface] == [
+        ("inputs.jet.features (only here)", ["old"], ["new1", "new2"], None),
+        ("inputs.jet.features (order)", ["pt", "eta"], ["eta", "pt"], None),
+        ("inputs.jet.features.pt.scale", 1.0, 2.0, 1.0),
+        ("inputs.jet.features.eta.scale", 1.0, 2.0, 1.0),
+    ]
+
+
+def test_a_damaged_report_is_not_compared(checked: Registry) -> None:
+    (report,) = checked.version("line@1").manifest.reports
+    path = checked.root / "blobs" / "sha256" / report.sha256
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(RegistryError, match=report.sha256):
+        checked.compare("line@1", "line@1")

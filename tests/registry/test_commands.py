@@ -263,12 +263,15 @@ def test_asking_and_comparing(run, files, report, tmp_path: Path) -> None:
     assert "For example" in str(refused.exception)
     shown = ok(run("compare", "btag@1", "btag@2"))
     assert "metadata auc" in shown
-    assert "0.95" in shown
+    assert "0.95 (+0.02)" in shown
+    assert "largest difference" in " ".join(shown.split())
     told = json.loads(ok(run("compare", "btag@1", "btag@2", "--json")))
     assert told["same"] is False
     assert told["metadata"] == [
-        {"what": "auc", "a": 0.93, "b": 0.95, "same": False}, {"what": "epoch", "a": 2026, "b": None, "same": False},
-    ]  # fmt: skip
+        {"what": "auc", "a": 0.93, "b": 0.95, "same": False, "change": pytest.approx(0.02)},
+        {"what": "epoch", "a": 2026, "b": None, "same": False, "change": None},
+    ]
+    assert {"what": "export:json, events", "a": 10, "b": None, "same": False, "change": None} in told["figures"]
     assert json.loads(ok(run("compare", "btag@1", "btag@1", "--json")))["same"] is True
     assert "export:json" in ok(run("lineage", "btag@1"))
     assert json.loads(ok(run("lineage", "btag@1", "--json")))["steps"][0]["verdict"] == "equivalent"

@@ -115,9 +115,30 @@ def test_the_gate_is_kept_by_the_server(registry: Client, served: Running, files
     assert registry.aliases("btag") == {}
 
 
-def test_what_only_the_registry_itself_does_is_told(registry: Client) -> None:
-    with pytest.raises(RegistryError, match="where the registry is"):
-        registry.gc()
+@pytest.mark.parametrize(
+    ("verb", "given"),
+    [
+        ("gc", ()), ("init", ()), ("reverify", ()), ("export_oci", ("tree",)), ("import_tree", ("tree",)),
+        ("pull_oci", ("oci://here/there", "btag")), ("push_oci", ("oci://here/there",)),
+    ],
+)  # fmt: skip
+def test_what_only_the_registry_itself_does_is_told(registry: Client, verb: str, given: tuple[str, ...]) -> None:
+    with pytest.raises(RegistryError, match=f"'{verb}' where the registry is"):
+        getattr(registry, verb)(*given)
+    assert not hasattr(registry, "nonsense")
+
+
+def test_versions_side_by_side(registry: Client, served: Running, files, report) -> None:
+    """Over HTTP as where the registry is, and on a page."""
+    source, export = files(net_pt="w", net_json="{}")
+    registry.push("btag", [source, export], [report(source, export)], metadata={"auc": 0.93})
+    registry.push("btag", [source, export], [report(source, export, "identical")], metadata={"auc": 0.95})
+    found = registry.compare("btag@1", "btag@2")
+    assert found == Registry(served.folder).compare("btag@1", "btag@2")
+    assert {"export:json, largest difference", "export:json, events"} <= {line.what for line in found.figures}
+    page = served.request("GET", "/compare?a=btag@1&b=btag@2", Accept="text/html")[1].decode()
+    for told in ("Figures of the reports", "largest difference", "1e-09", "0.95 (+0.02)"):
+        assert told in page, told
 
 
 def test_writing_takes_a_token_with_its_scope(served: Running, files) -> None:

@@ -21,6 +21,7 @@ from markupsafe import Markup
 import modelhub
 import modelhub.reports
 from modelhub.errors import safe_text
+from modelhub_registry.render import change
 
 __all__ = ["ICON", "STYLE", "STYLE_TAG", "page", "wants_html"]
 
@@ -65,7 +66,7 @@ def _templates() -> jinja2.Environment:
     )
     environment.filters |= {
         "size": size, "number": number, "plain": plain, "moment": moment, "part": part, "query": query,
-        "lines": lambda text: str(text).splitlines(),
+        "lines": lambda text: str(text).splitlines(), "change": change,
     }  # fmt: skip
     return environment
 
