@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,6 +11,8 @@ from modelhub.errors import PluginError, UnknownFormat, UsageError, safe_text
 from modelhub.files import head
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from modelhub.protocols import Exporter, Importer, Runtime
 
 __all__ = ["commands", "detect", "exporter", "format_of_suffix", "further_runtimes", "importer", "names", "runtime"]
@@ -22,8 +23,12 @@ RUNTIMES = "modelhub.runtimes"
 COMMANDS = "modelhub.commands"
 
 
-_installed = cache(entry_points)
-"""All entry points: each look goes through every distribution that is installed."""
+@cache
+def _installed() -> Any:
+    """All entry points: each look goes through every distribution that is installed."""
+    from importlib.metadata import entry_points
+
+    return entry_points()
 
 
 @cache
