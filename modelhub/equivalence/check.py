@@ -65,18 +65,17 @@ def check(
     pair = readings(source, target, source_format, target_format, interface, options)
     source, source_format, options = pair.source
     target, target_format = pair.target
-    if data is not None:  # a name that is missing is told before any engine runs
-        from modelhub.data import open_events
-
-        first = pair.models[0][1]
-        open_events(data, first, Interface.of(first))
+    if data is not None:
+        from modelhub.equivalence.observed import observed
     reports: list[tuple[Report, Interface | None, ir.Model]] = []
     for record, model in pair.models:
+        ranges, looked_at = (None, 0) if data is None else observed(data, model)
         report = check_written(
             model,
             source=(source, source_format, options),
             target=(target, target_format, target.name),
             theirs=Interface.of(pair.theirs),
+            ranges=ranges,
             seed=seed,
             preset=preset,
             progress=progress,
@@ -90,6 +89,7 @@ def check(
 
         job = Job((source, source_format, options), (target, target_format, target.name), record, data, seed, preset)
         stream(report, job, scheduler=scheduler, progress=progress)
+        report.data["observed"] = looked_at
     report.coverage = report.reach.told(floors)
     if not report.parameters:  # a change too small for any probe shows nowhere else
         _compare_parameters(report, model, target, target_format)
@@ -151,6 +151,7 @@ def check_written(
     source: tuple[Path, str, ReadOptions],
     target: tuple[Path, str, str],
     theirs: Interface | None = None,
+    ranges: Interface | None = None,
     seed: int = SEED,
     preset: str = "",
     progress: Progress = iter,
@@ -162,6 +163,7 @@ def check_written(
         source: path, format and reading options of the file it was read from.
         target: path, format and the name to call it by of the file that was written.
         theirs: the record of the target; read from the file when None.
+        ranges: the record with ranges of variables that the probes are to keep to; that of `model` when None.
         seed: of the probes.
         preset: name of the tolerances; "" for the rounding bound.
         progress: wraps the iteration over probes, e.g. in a progress bar.
@@ -173,7 +175,7 @@ def check_written(
             warnings.simplefilter("ignore", Notice)
             theirs = Interface.of(read(target[0], format=target_format))
     lengths = PRESETS[preset].lengths if preset else 0
-    every = list(probes(model, seed, masks=knows_masks(target_format), lengths=lengths))
+    every = list(probes(model, seed, masks=knows_masks(target_format), lengths=lengths, ranges=ranges))
     with bench(model, source, target, seed, preset, leaves=True) as stand:
         stand.settle(every)
         report = stand.report(seed, interface)

@@ -160,7 +160,9 @@ RANGE = 3.0
 """Where a variable has no declared range, it is taken from minus to plus this after offset and scale."""
 
 
-def probes(model: ir.Model, seed: int, *, masks: bool = True, lengths: int = 0) -> Iterator[Probe]:
+def probes(
+    model: ir.Model, seed: int, *, masks: bool = True, lengths: int = 0, ranges: Interface | None = None
+) -> Iterator[Probe]:
     """Every probe for `model`, the same for the same seed, whatever the order they are drawn in.
 
     normal:    what a network sees in training: standard normal after offset and scale.
@@ -168,7 +170,7 @@ def probes(model: ir.Model, seed: int, *, masks: bool = True, lengths: int = 0) 
     zero:      all zero after offset and scale.
     missing:   normal, with NaN in a third of the variables that have a default.
     padded:    normal, with zeros after offset and scale (or what the network masks) in the last steps of sequences.
-    uniform:   in the declared range of each variable, else in ±3 after offset and scale.
+    uniform:   in the range of each variable that is declared (or in `ranges`), else in ±3 after offset and scale.
     corners:   at either end of that range.
     raw:       10^U(-3, 6) before offset and scale, as energies in MeV and GeV are.
     odd:       zeros of either sign, denormal, tiny and huge numbers among normal ones.
@@ -185,7 +187,7 @@ def probes(model: ir.Model, seed: int, *, masks: bool = True, lengths: int = 0) 
     A network with masks gets no step that it would mask out (zeros, index 0) where `masks` is false: for a target that
     knows none and is told so (`Exporter.masks`).
     """
-    interface = Interface.of(model)
+    interface = Interface.of(model) if ranges is None else ranges
     key = f"{seed}/{_digest(model)}"
     whole = not masks and any(node.op_type == "CompactSteps" for node in model.graph)
     defaults = any(f.default is not None for record in interface.inputs for f in record.features)

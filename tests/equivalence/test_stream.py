@@ -25,12 +25,14 @@ from modelhub.cli import cli
 from modelhub.data import DataSpec
 from modelhub.equivalence import stream as room
 from modelhub.equivalence.bounds import Bound
-from modelhub.equivalence.probes import Probe
+from modelhub.equivalence.observed import observed
+from modelhub.equivalence.probes import Probe, probes
 from modelhub.equivalence.render import show
 from modelhub.equivalence.report import Report, schema
 from modelhub.errors import Inconclusive, UsageError
 from modelhub.graph.builder import Builder
 from modelhub.graph.interface import Feature, Input, Interface, Output
+from modelhub.graph.naming import attach
 from modelhub.protocols import ReadOptions
 
 EVENTS = 3000
@@ -47,7 +49,7 @@ RECORD = Interface(
 )
 
 
-def network(late: float = 0.0) -> ir.Model:
+def network(late: float = 0.0, record: Interface = RECORD) -> ir.Model:
     """A deep set beside a dense layer. `late` is added to its first output for jets above pt = 1000."""
     rng = np.random.default_rng(4)
     b = Builder()
@@ -69,9 +71,7 @@ def network(late: float = 0.0) -> ir.Model:
         y = b.op("Add", y, b.op("Mul", high, b.constant(np.array([late, 0, 0], "f4"), "late")))
     b.output(y, "tagger", ["N", 3])
     model = b.finish()
-    from modelhub.graph.naming import attach
-
-    attach(model, RECORD)
+    attach(model, record)
     return model
 
 
@@ -181,6 +181,38 @@ def test_a_rare_event_is_found_by_its_place_in_the_file(folder: Path) -> None:
     assert all(r.worst.verdict in ("identical", "equivalent") for r in others)
 
 
+def test_probes_keep_to_the_range_of_the_data(folder: Path) -> None:
+    """Jets above 1000 are three scales away from what uniform probes draw where nothing is known."""
+    found = {}
+    for data in (None, DataSpec(folder / "events.h5", block=BLOCK), DataSpec(folder / "events.h5", events=RARE)):
+        report = modelhub.check(folder / "net.onnx", folder / "late.onnx", data=data)
+        leg = next(leg for leg in report.legs if leg.between == ("source", "target"))
+        found[report.data.get("observed", 0)] = {r.kind for r in leg.results if r.worst.excessive}
+    assert {events: {"uniform", "corners"} & kinds for events, kinds in found.items()} == {
+        0: set(),
+        EVENTS: {"uniform", "corners"},
+        RARE: set(),
+    }
+
+
+def test_ranges_are_those_of_the_first_events_and_of_finite_numbers(folder: Path) -> None:
+    model = network()
+    for name in ("events.h5", "events.root"):
+        ranges, events = observed(DataSpec(folder / name, block=7), model)
+        assert events == EVENTS
+        pt, eta = ranges.inputs[0].features
+        assert (pt.minimum, pt.maximum) == (pytest.approx(0, abs=0.1), 1234.0)
+        assert eta.minimum < -2 < 2 < eta.maximum
+        hits = ranges.inputs[1].features[2]
+        assert (hits.minimum, hits.maximum) == (0, 19)
+        (uniform,) = (probe for probe in probes(model, 1, ranges=ranges) if probe.name == "uniform")
+        assert 900 < uniform.arrays["jet"][:, 0].max() <= 1234
+        assert uniform.arrays["tracks"][..., 2].min() >= 0
+    declared = replace(RECORD.inputs[0], features=(Feature("pt", minimum=20.0, maximum=30.0), Feature("eta")))
+    narrow = network(record=replace(RECORD, inputs=(declared, RECORD.inputs[1])))
+    assert observed(DataSpec(folder / "events.h5"), narrow)[0].inputs[0].features[0].maximum == 30
+
+
 def test_parts_merge_in_any_order_to_what_one_process_finds(folder: Path) -> None:
     alone = checked(folder / "late.onnx")
     shared = checked(folder / "late.onnx")
@@ -223,7 +255,8 @@ def test_two_dask_workers_give_the_same_digest(folder: Path, modelhub) -> None:
 
 def test_a_cluster_that_is_there_already(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers elsewhere are told paths that do not depend on the folder the user stands in."""
-    alone = modelhub.check(folder / "net.onnx", folder / "late.onnx", data=DataSpec(folder / "events.h5", block=BLOCK))
+    alone = checked(folder / "late.onnx")
+    room.stream(alone, job(folder, "late.onnx"))
     monkeypatch.chdir(folder)
     here = room.Job(
         (Path("net.onnx"), "onnx", ReadOptions()),
