@@ -152,8 +152,10 @@ def _real_events(report: Report) -> list[str]:
     if not report.data:
         return []
     left_out = [f"{reason}: {count}" for reason, count in report.data["left_out"].items()]
-    seen = [f"probes keep to the ranges of the first {report.data['observed']}"] if "observed" in report.data else []
-    return [f"{report.data['events']} of {safe_text(report.data['file'])}", *seen, *report.data["conversions"], *left_out]
+    counted = f"{report.data['events']} of {safe_text(report.data['file'])}"
+    if "observed" in report.data:
+        counted += f"; probes keep to the ranges of the first {report.data['observed']}"
+    return [counted, *report.data["conversions"], *left_out]
 
 
 def _worst_cases(report: Report) -> list[str]:
