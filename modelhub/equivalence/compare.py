@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,13 +18,28 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from modelhub.equivalence.probes import Probe
 
-__all__ = ["BANDS", "ROUNDOFF", "ROWS", "SCATTER", "Allowed", "Difference", "ProbeResult", "Row", "compare", "judge"]
+__all__ = [
+    "BANDS",
+    "ROUNDOFF",
+    "ROWS",
+    "SCATTER",
+    "UNDECIDED",
+    "Allowed",
+    "Difference",
+    "ProbeResult",
+    "Row",
+    "compare",
+    "judge",
+]
 
 ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}
 """Unit roundoff of each precision."""
 
 ROWS = 5
 """How many events a leg keeps whole."""
+
+UNDECIDED = 5
+"""How many of its undecidable events a probe names, on a leg."""
 
 SCATTER = 400
 """How many (size, ratio) points a leg keeps."""
@@ -108,9 +124,11 @@ class Row:
 class ProbeResult:
     """What one kind of probe showed on one leg.
 
-    ulps:    how many numbers are 0, 1, 2-3, 4-7, ... units in the last place apart, at the leg's precision.
-    bands:   how many events have an output that differs by more than each of `BANDS`.
-    scatter: (rank, |value|, ratio) of a sample, the points with the smallest rank, which is a hash of their place.
+    undecidable: how many events differ by more than rounding explains, and are within it of a hard decision.
+    undecided:   their differences, of those with the smallest numbers.
+    ulps:        how many numbers are 0, 1, 2-3, 4-7, ... units in the last place apart, at the leg's precision.
+    bands:       how many events have an output that differs by more than each of `BANDS`.
+    scatter:     (rank, |value|, ratio) of a sample, the points with the smallest rank, which is a hash of their place.
     """
 
     probe: str
@@ -119,6 +137,7 @@ class ProbeResult:
     worst: Difference
     kind: str = ""
     undecidable: int = 0
+    undecided: tuple[Difference, ...] = ()
     ulps: tuple[int, ...] = ()
     bands: tuple[int, ...] = ()
     scatter: tuple[tuple[int, float, float], ...] = ()
@@ -137,6 +156,7 @@ class ProbeResult:
             events=self.events + other.events,
             worst=replace(worst, identical=self.worst.identical and other.worst.identical),
             undecidable=self.undecidable + other.undecidable,
+            undecided=first_events((*self.undecided, *other.undecided)),
             ulps=added(self.ulps, other.ulps),
             bands=added(self.bands, other.bands),
             scatter=sample((*self.scatter, *other.scatter)),
@@ -160,23 +180,37 @@ def worst_rows(rows: Iterable[Row]) -> tuple[Row, ...]:
     return tuple(sorted(rows, key=lambda row: row.order)[:ROWS])
 
 
+def first_events(differences: Iterable[Difference]) -> tuple[Difference, ...]:
+    """The differences of the first few events, output by output."""
+    return tuple(sorted(differences, key=lambda d: (d.event, d.output, d._order))[:UNDECIDED])
+
+
 def judge(
     probe: Probe, a: Mapping[str, Array], b: Mapping[str, Array], allowed: Mapping[str, Allowed], precision: str
 ) -> ProbeResult:
     """Compare the answers `a` and `b` of two sides; what is `allowed` for each output is meant at `precision`."""
-    parts = [compare(probe, name, (a[name], b[name]), allowed[name], precision) for name in a]
-    result = parts[0]
-    for part in parts[1:]:  # one event has all outputs, and is undecidable once
-        merged = result.merged(replace(part, events=0))
-        bands = tuple(map(max, result.bands, part.bands))
-        result = replace(merged, undecidable=max(result.undecidable, part.undecidable), bands=bands)
-    return result
+    parts = [_compared(probe, name, (a[name], b[name]), allowed[name], precision) for name in a]
+    result = parts[0][0]
+    for part, *_ in parts[1:]:
+        result = result.merged(replace(part, events=0))
+    apart = np.zeros(max(len(each) for _, each, _ in parts))  # one event has all outputs, and is counted once
+    for _, each, _ in parts:
+        apart[: len(each)] = np.maximum(apart[: len(each)], each)
+    open_events = reduce(np.union1d, (each for *_, each in parts))
+    return replace(result, undecidable=len(open_events), bands=_bands(apart))
 
 
 def compare(
     probe: Probe, output: str, pair: tuple[Array, Array], allowed: Allowed, precision: str = "float64"
 ) -> ProbeResult:
     """One output of two sides, [events, ...] each; NaN equals NaN, an infinity only itself."""
+    return _compared(probe, output, pair, allowed, precision)[0]
+
+
+def _compared(
+    probe: Probe, output: str, pair: tuple[Array, Array], allowed: Allowed, precision: str
+) -> tuple[ProbeResult, Array, NDArray[np.int64]]:
+    """`compare`; [events] by how much each differs; and which of the batch are undecidable."""
     a, b = (x.astype(np.float64) for x in pair)
     numbers, events = probe.numbers, probe.events
     bare = ProbeResult(
@@ -184,9 +218,9 @@ def compare(
     )
     if a.shape != b.shape:
         worst = Difference(output, np.inf, 0.0, 0, (), float("nan"), float("nan"), identical=False)
-        return replace(bare, worst=worst)
+        return replace(bare, worst=worst), np.full(events, np.inf), np.zeros(0, np.int64)
     if a.size == 0:
-        return bare
+        return bare, np.zeros(events), np.zeros(0, np.int64)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         difference = np.where(same, 0.0, np.abs(a - b))
@@ -195,28 +229,18 @@ def compare(
             (difference == 0) | np.isinf(allowed.tolerance), 0.0, difference / np.maximum(allowed.tolerance, 5e-324)
         )
     apart = difference.reshape(len(difference), -1).max(axis=1, initial=0.0)
-    open_events = 0
-    if allowed.undecidable is not None and len(allowed.undecidable) == len(ratio):
-        beyond = (ratio > 1).reshape(len(ratio), -1).any(axis=1) & allowed.undecidable
-        open_events = int(beyond.sum())
-        ratio[beyond] = 0.0
-        difference[beyond] = 0.0
-    if allowed.known is not None:
-        ratio[~allowed.known & (ratio.reshape(len(ratio), -1) <= 1).all(axis=1)] = 0.0
-    flat = ratio.reshape(len(ratio), -1)
-    worst_of = flat.max(axis=1, initial=0.0)
-    few = np.argpartition(worst_of, -ROWS)[-ROWS:] if len(worst_of) > ROWS else np.arange(len(worst_of))
-    candidates = few[np.lexsort((few, -worst_of[few]))]
+    if numbers is None or len(numbers) != len(ratio):
+        numbers = np.arange(len(ratio))
     tolerance, identical = np.broadcast_to(allowed.tolerance, a.shape), bool(same.all())
 
     def at(event: int) -> Difference:
-        inner = np.unravel_index(int(np.argmax(flat[event])), ratio.shape[1:])
+        inner = np.unravel_index(int(np.argmax(ratio[event])), ratio.shape[1:])
         place = (event, *(int(i) for i in inner))
         return Difference(
             output,
             float(difference[place]),
             float(tolerance[place]),
-            int(numbers[event]) if numbers is not None and len(numbers) == len(flat) else event,
+            int(numbers[event]),
             place[1:],
             float(a[place]),
             float(b[place]),
@@ -224,20 +248,39 @@ def compare(
             limit=allowed.limit,
         )
 
+    open_events, undecided = np.zeros(0, np.int64), []
+    if allowed.undecidable is not None and len(allowed.undecidable) == len(ratio):
+        open_events = np.flatnonzero((ratio > 1).reshape(len(ratio), -1).any(axis=1) & allowed.undecidable)
+        first = open_events[np.argsort(numbers[open_events], kind="stable")][:UNDECIDED]
+        undecided = [at(int(event)) for event in first]
+        ratio[open_events] = 0.0
+        difference[open_events] = 0.0
+    if allowed.known is not None:
+        ratio[~allowed.known & (ratio.reshape(len(ratio), -1) <= 1).all(axis=1)] = 0.0
+    worst_of = ratio.reshape(len(ratio), -1).max(axis=1, initial=0.0)
+    few = np.argpartition(worst_of, -ROWS)[-ROWS:] if len(worst_of) > ROWS else np.arange(len(worst_of))
+    candidates = few[np.lexsort((few, -worst_of[few]))]
     rows = [
-        Row(probe.name, probe.length, at(int(event)), _inputs(probe, int(event), len(flat)))
+        Row(probe.name, probe.length, at(int(event)), _inputs(probe, int(event), len(ratio)))
         for event in candidates
         if worst_of[event] > 0
     ]
-    return replace(
+    result = replace(
         bare,
         worst=at(int(candidates[0])),
-        undecidable=open_events,
+        undecidable=len(open_events),
+        undecided=tuple(undecided),
         ulps=_ulps(a, b, same, precision),
-        bands=tuple(int((apart > limit).sum()) for limit in BANDS),
+        bands=_bands(apart),
         scatter=_scatter(probe, output, a, ratio),
         rows=worst_rows(rows),
     )
+    return result, apart, open_events
+
+
+def _bands(apart: Array) -> tuple[int, ...]:
+    """How many events differ by more than each of `BANDS`."""
+    return tuple(int((apart > limit).sum()) for limit in BANDS)
 
 
 def _ulps(a: Array, b: Array, same: Array, precision: str) -> tuple[int, ...]:

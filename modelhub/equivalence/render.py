@@ -15,6 +15,7 @@ from modelhub.errors import safe_text
 from modelhub.reports.records import read_leaves
 
 if TYPE_CHECKING:
+    from modelhub.equivalence.compare import Difference
     from modelhub.equivalence.probes import Probe
     from modelhub.equivalence.report import Leg, Report
     from modelhub.inspection import Inspection
@@ -120,12 +121,13 @@ def _skipped(report: Report) -> list[str]:
 
 def _undecidable(report: Report) -> list[str]:
     """Where sides differ on events that rounding may turn at a hard decision."""
-    return [
-        f"{leg.title}, probe {r.probe}: {r.undecidable} events within rounding of a decision"
-        for leg in report.legs
-        for r in leg.results
-        if r.undecidable
-    ]
+    lines = []
+    for leg in report.legs:
+        for r in leg.results:
+            if r.undecidable:
+                lines.append(f"{leg.title}, probe {r.probe}: {r.undecidable} events within rounding of a decision")
+                lines += [f"  event {d.event}, {_compared(d)}" for d in r.undecided]
+    return lines
 
 
 def _leaves(report: Report) -> list[str]:
@@ -163,16 +165,18 @@ def _worst_cases(report: Report) -> list[str]:
     lines = []
     for leg in report.legs:
         result = leg.worst
-        if leg.verdict not in ("suspect", "different") or result is None:
+        if result is None or not result.worst.excessive:  # where only leaves differ, they are told above
             continue
         worst = result.worst
         steps = "" if result.length is None else f", {result.length} steps"
-        place = "".join(f"[{i}]" for i in worst.component)
-        lines.append(
-            f"{leg.title}: probe {result.probe}{steps}, event {worst.event}, "
-            f"{safe_text(worst.output)}{place}: {worst.a:.9g} against {worst.b:.9g}"
-        )
+        lines.append(f"{leg.title}: probe {result.probe}{steps}, event {worst.event}, {_compared(worst)}")
     return lines
+
+
+def _compared(difference: Difference) -> str:
+    """An output, and what the two say."""
+    place = "".join(f"[{i}]" for i in difference.component)
+    return f"{safe_text(difference.output)}{place}: {difference.a:.9g} against {difference.b:.9g}"
 
 
 def show_inspection(found: Inspection) -> None:

@@ -265,6 +265,7 @@ def _leg_json(leg: Leg, *, banded: bool) -> dict[str, Any]:
                 "ratio": _number(r.worst.ratio),
                 "limit": _number(r.worst.limit),
                 "undecidable": r.undecidable,
+                **({"undecided": [_difference_json(d) for d in r.undecided]} if r.undecided else {}),
             }
             for r in sorted(leg.results, key=lambda r: r.key)
         ],

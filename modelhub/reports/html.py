@@ -43,6 +43,7 @@ def html(outcomes: Sequence[Outcome]) -> str:
         plots=plots,
         probes=_probes,
         worst=_worst,
+        undecided=_undecided,
         inputs=_inputs,
         sampled=lambda view: any(leg.scatter for leg in view.legs),
     )
@@ -71,6 +72,11 @@ def _worst(view: View) -> list[tuple[Leg, Row]]:
     """The rows that are worst against their tolerance, of all legs."""
     rows = [(leg, row) for leg in view.legs for row in leg.rows if row.difference != 0]
     return sorted(rows, key=lambda pair: -pair[1].difference / max(pair[1].tolerance, 5e-324))[:ROWS]
+
+
+def _undecided(view: View) -> list[tuple[Leg, Row]]:
+    """The undecidable events that are told by name."""
+    return [(leg, row) for leg in view.legs for case in leg.cases for row in case.undecided]
 
 
 def _inputs(view: View, row: Row) -> list[str]:

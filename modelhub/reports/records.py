@@ -40,7 +40,7 @@ class Party:
 
 @dataclass(frozen=True)
 class Row:
-    """One event that is among the worst of a leg."""
+    """One event that is among the worst of a leg, or undecidable."""
 
     probe: str
     event: int
@@ -73,6 +73,8 @@ class Case:
     """The ratio at which rounding cannot explain the difference; between 1 and it a probe is suspect."""
     undecidable: int
     """Events so near a hard decision that rounding may turn them: counted, not failed."""
+    undecided: tuple[Row, ...] = ()
+    """The first of these."""
 
     @property
     def name(self) -> str:
@@ -247,6 +249,7 @@ def _case(data: dict[str, Any]) -> Case:
         ratio,
         _number(data.get("limit", 1.0)),
         int(data.get("undecidable", 0)),
+        tuple(_row({**data, **event}) for event in data.get("undecided", [])),
     )
 
 

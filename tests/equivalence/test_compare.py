@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 
-from modelhub.equivalence.compare import Allowed, Difference, ProbeResult, judge
+from modelhub.equivalence.compare import UNDECIDED, Allowed, Difference, ProbeResult, judge
 from modelhub.equivalence.compare import compare as compare_outputs
 from modelhub.equivalence.probes import Probe
 
@@ -89,6 +91,31 @@ def test_an_undecidable_event_is_counted_and_does_not_fail() -> None:
         ).worst.verdict
         == "equivalent"
     )
+
+
+def test_undecidable_events_are_counted_once_and_listed_whatever_the_batches() -> None:
+    """Two outputs, of which now the one and now the other differs; more events than are named."""
+    rng = np.random.default_rng(3)
+    outputs = {name: np.zeros((400, 2)) for name in "yz"}
+    others = {name: np.where(rng.random((400, 2)) < 0.1, rng.random((400, 2)), 0.0) for name in "yz"}
+    open_ = rng.random(400) < 0.5
+
+    def result(numbers: np.ndarray) -> ProbeResult:
+        a, b = ({name: x[numbers] for name, x in side.items()} for side in (outputs, others))
+        allowed = {name: Allowed(np.full(x.shape, 0.01), undecidable=open_[numbers]) for name, x in a.items()}
+        return judge(Probe("data", None, {"x": a["y"]}, numbers=numbers), a, b, allowed, "float64")
+
+    whole = result(np.arange(400))
+    beyond = {name: (x > 0.01).any(axis=1) & open_ for name, x in others.items()}
+    assert whole.undecidable == (beyond["y"] | beyond["z"]).sum()
+    expected = sorted((int(event), name) for name in "yz" for event in np.flatnonzero(beyond[name]))[:UNDECIDED]
+    assert [(d.event, d.output) for d in whole.undecided] == expected
+    for d in whole.undecided:
+        assert d.largest == d.b == others[d.output][d.event].max()
+    parts = [result(part) for part in np.array_split(rng.permutation(400), 6)]
+    for order in (parts, parts[::-1]):
+        assert reduce(ProbeResult.merged, order) == whole
+    assert parts[0].merged(parts[1]).merged(parts[2]) == parts[0].merged(parts[1].merged(parts[2]))
 
 
 def test_between_tolerance_and_limit_is_suspect() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
 import modelhub
+from modelhub.equivalence.compare import UNDECIDED
+from modelhub.equivalence.render import show
+from modelhub.equivalence.report import schema
 from modelhub.graph.builder import Builder
 from modelhub.graph.interface import Feature, Input, Interface, Output
 from modelhub.protocols import WriteOptions
@@ -127,9 +132,19 @@ def larger(path: Path, bias: float) -> Path:
     return path
 
 
-def test_what_overflows_in_float32_on_its_way_only_is_undecidable(tmp_path: Path) -> None:
+def test_what_overflows_in_float32_on_its_way_only_is_undecidable(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     report = modelhub.check(larger(tmp_path / "a.onnx", 1), larger(tmp_path / "b.onnx", 1))
     assert report.verdict in ("identical", "equivalent")
+    document = json.loads(report.dumps())
+    jsonschema.Draft202012Validator(schema()).validate(document)
+    probes = [probe for leg in document["legs"] for probe in leg["probes"] if probe["undecidable"]]
+    assert all(len(probe["undecided"]) == min(probe["undecidable"], UNDECIDED) for probe in probes)
+    first = probes[0]["undecided"][0]
+    assert (first["output"], {first["a"], first["b"]}, first["difference"]) == ("y", {1.0, 2.0}, 1.0)
+    show(report)
+    assert re.search(rf"event {first['event']}, y\[\d\]: [12] against [12]\n", capsys.readouterr().err)
     assert {r.kind for leg in report.legs for r in leg.results if r.undecidable} == {"odd"}
     assert modelhub.check(larger(tmp_path / "a.onnx", 1), larger(tmp_path / "b.onnx", 1.001)).verdict == "different"
 

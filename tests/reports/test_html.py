@@ -14,9 +14,11 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import jsonschema
 import pytest
 from report_making import ERROR, astray, bad, first_version, good, hostile, outcome, waived
 
+from modelhub.equivalence.report import schema
 from modelhub.reports import plots
 from modelhub.reports.html import html
 from modelhub.reports.view import View
@@ -127,6 +129,19 @@ def test_the_inputs_of_a_row_stand_beside_their_names() -> None:
         "variables: 1, 2",
     ):
         assert line in texts
+
+
+def test_undecidable_events_are_listed() -> None:
+    report = good()
+    place = {"output": "response", "component": [2], "a": 0.25, "b": 0.75, "difference": 0.5, "tolerance": 1e-6}
+    report["legs"][1]["probes"][3] |= {"undecidable": 17, "undecided": [{**place, "event": event} for event in (31, 8)]}
+    jsonschema.Draft202012Validator(schema()).validate(report)
+    text = " ".join(" ".join(Page(html([outcome(report)])).texts).split())
+    assert "(17 undecidable)" in text
+    assert "Undecidable events" in text
+    assert "source – target float32 missing 31 response[2] 0.25 0.75 0.5" in text
+    assert "missing 8 response[2]" in text
+    assert "Undecidable events" not in html([outcome(good())])
 
 
 def test_engine_preset_and_real_events_are_told() -> None:
