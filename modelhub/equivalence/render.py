@@ -59,17 +59,10 @@ def show(report: Report) -> None:
         parties.add_row(party.role, Text(safe_text(party.file, 60)), engines)
     console.print(parties)
     console.print()
-    legs = Table(box=None, pad_edge=False)
-    for column, justify in (
-        ("leg", "left"),
-        ("type", "left"),
-        ("probes", "right"),
-        ("events", "right"),
-        ("largest gap", "right"),
-        ("allowed there", "right"),
-        ("verdict", "left"),
-    ):
-        legs.add_column(column, justify=justify, no_wrap=column in ("leg", "verdict"))  # type: ignore[arg-type]
+    legs = Table(box=None, pad_edge=False)  # 80 columns wide with the longest names and verdicts
+    for column in ("leg", "probes", "events", "largest\ndifference", "share of\ntolerance", "verdict"):
+        text = column in ("leg", "verdict")
+        legs.add_column(column, justify="left" if text else "right", no_wrap=text, vertical="bottom")
     for leg in report.legs:
         legs.add_row(*_leg_row(leg))
     console.print(legs)
@@ -92,20 +85,19 @@ def show(report: Report) -> None:
 
 
 def _leg_row(leg: Leg) -> list[str | Text]:
-    name = " – ".join(leg.between) + (f"\n {leg.engine}" if leg.engine else "")
+    name = f"{' – '.join(leg.between)}, {leg.precision}" + (f"\n  {leg.engine}" if leg.engine else "")
     verdict = Text(leg.verdict, style=COLOURS[leg.verdict])
     worst = leg.worst
     if worst is None:
-        return [name, leg.precision, "0", "0", "", "", verdict]
+        return [name, "0", "0", "", "", verdict]
     events = sum(result.events for result in leg.results)
     largest = max(result.worst.largest for result in leg.results)
     return [
         name,
-        leg.precision,
         str(len(leg.results)),
         str(events),
         f"{largest:.1e}",
-        f"{worst.worst.tolerance:.1e}",
+        f"{worst.worst.ratio:.2g}",
         verdict,
     ]
 
