@@ -101,20 +101,22 @@ def gc(opened: Registry, as_json: bool, dry_run: bool, grace: float) -> None:
 @command
 @click.argument("question", required=False)
 @click.option("--attach", is_flag=True, help="The new reports count from now on.")
-def reverify(opened: Registry, as_json: bool, question: str | None, attach: bool) -> None:
+@click.option("--data", multiple=True, metavar="PATH", help="A file of real events that checks had, or its folder.")
+def reverify(opened: Registry, as_json: bool, question: str | None, attach: bool, data: tuple[str, ...]) -> None:
     """Run the checks of all versions again, or of those QUESTION is true of, with the engines installed now.
 
-    Same files, same record, same seeds. Exits with 1 when a verdict is another one.
+    Same files, same record, same seeds, and with --data the same real events. Exits with 1 when a verdict is another
+    one.
 
     \b
     Examples:
       modelhub registry reverify
-      modelhub registry reverify "alias=prod" --attach
+      modelhub registry reverify "alias=prod" --attach --data jets.h5
     """
     from modelhub.errors import Different
 
     found = []
-    for one in opened.reverify(question, attach=attach):
+    for one in opened.reverify(question, attach=attach, data=data):
         found.append(one)
         if not as_json:
             verdicts = one.now if one.now == one.then else f"{one.then} -> {one.now}"
@@ -123,4 +125,4 @@ def reverify(opened: Registry, as_json: bool, question: str | None, attach: bool
         emit([vars(one) for one in found])
     if other := [one for one in found if one.now != one.then]:
         raise Different(f"{len(other)} of {len(found)} verdicts changed", None)
-    say(f"{len(found)} checks, every verdict as before")
+    say(f"{len(found)} checks, every verdict as before" if found else "nothing was run: none of these has a report")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import h5py
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
 import modelhub
+from modelhub.data import DataSpec
+from modelhub.equivalence.check import check
 from modelhub.errors import RegistryError
 from modelhub_registry import Registry
 from modelhub_registry.evidence import evidence
@@ -76,6 +80,86 @@ def test_a_check_that_cannot_run_is_inconclusive(registry: Registry, files, repo
     (again,) = registry.reverify()
     assert (again.then, again.now) == ("equivalent", "inconclusive")
     assert "cannot be run" in again.changes[0]
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> Path:
+    """A thousand real events, under other names than the network's."""
+    import numpy as np
+
+    (tmp_path / "data").mkdir()
+    with h5py.File(tmp_path / "data" / "jets.h5", "w") as file:
+        file["jets"] = np.arange(1000, dtype="f4").view([("pt", "f4")])
+        file["other"] = np.zeros(1000, [("x", "f4")])
+    return tmp_path / "data" / "jets.h5"
+
+
+@pytest.fixture
+def with_data(registry: Registry, events: Path, tmp_path: Path) -> Registry:
+    """line@1, checked on the first 800 of them, with a preset and a floor of its own."""
+    source, target = network(tmp_path / "net.onnx"), tmp_path / "net.json"
+    modelhub.convert(source, target)
+    data = DataSpec(events, ("jets",), columns={"x_0": "pt"}, events=800, block=300)
+    report = check(source, target, data=data, preset="ftag", floors={"operators": 0.9})
+    (tmp_path / "report.json").write_text(report.dumps())
+    registry.push("line", [("source", source), ("export:json", target)], [tmp_path / "report.json"])
+    return registry
+
+
+def stored(registry: Registry, ref: str) -> dict[str, Any]:
+    (report,) = registry.version(ref).judged.reports
+    return json.loads(registry.raw(report.sha256).__next__())
+
+
+@pytest.mark.parametrize("place", ["data", "data/jets.h5"])
+def test_real_events_are_run_again(with_data: Registry, tmp_path: Path, place: str) -> None:
+    before = stored(with_data, "line@1")
+    (again,) = with_data.reverify(attach=True, data=[tmp_path / "nowhere", tmp_path / place])
+    assert (again.now, again.changes, again.attached) == (again.then, (), True)
+    after = stored(with_data, "line@1")
+    assert after["created"] > before["created"]
+    assert after["data"] == before["data"]
+    assert (after["data"]["events"], after["data"]["inputs"]) == (
+        800,
+        {"x": {"table": "jets", "columns": {"x_0": "pt"}}},
+    )
+    assert (after["preset"], after["coverage"], after["digest"]) == ("ftag", before["coverage"], before["digest"])
+
+
+def test_real_events_that_are_not_at_hand_are_told(with_data: Registry) -> None:
+    """What was proved with them is not replaced by less."""
+    (again,) = with_data.reverify(attach=True)
+    assert again.changes[-1].startswith("the 800 events of jets.h5 were not run again")
+    assert "--data" in again.changes[-1]
+    assert not again.attached
+    assert with_data.version("line@1").attached == ()
+
+
+def test_other_events_prove_nothing_of_the_first(with_data: Registry, events: Path) -> None:
+    with h5py.File(events, "r+") as file:
+        file["jets"][700] = (-1.0,)
+    (again,) = with_data.reverify(attach=True, data=[events])
+    assert (again.now, again.attached) == ("inconclusive", False)
+    assert "other events than the first check had" in again.changes[0]
+
+
+def test_a_report_that_is_none_does_not_end_the_sweep(with_data: Registry, tmp_path: Path) -> None:
+    """Its digest is right, for whoever writes a report can compute one; what it says of its data is nonsense."""
+    from modelhub.equivalence.digest import digest
+
+    told = stored(with_data, "line@1")
+    told["data"]["inputs"] = ["nonsense"]
+    told["digest"] = digest(told)
+    (tmp_path / "odd.json").write_text(json.dumps(told))
+    with_data.attach("line@1", [tmp_path / "odd.json"])
+    (again,) = with_data.reverify(data=[tmp_path / "data"])
+    assert again.now == "inconclusive"
+    assert "not a report" in again.changes[0]
+
+
+def test_no_registry_is_no_proof(registry: Registry) -> None:
+    with pytest.raises(RegistryError, match="no registry"):
+        list(registry.reverify())
 
 
 def test_versions_side_by_side(checked: Registry, tmp_path: Path) -> None:
