@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from modelhub.errors import PluginError, UnknownFormat, UsageError, safe_text
-from modelhub.files import head
+from modelhub.files import beginning
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -118,12 +118,12 @@ def commands() -> Iterator[tuple[str, Any]]:
 
 def detect(path: Path) -> str:
     """The one format whose importer recognises `path`. Raises `UnknownFormat` for none or several."""
-    start = head(path)
-    if not start:
-        from modelhub.errors import UnreadableFile
+    with beginning(path) as start:
+        if not start:
+            from modelhub.errors import UnreadableFile
 
-        raise UnreadableFile(f"{path}: the file is empty")
-    claims = [name for name in names(IMPORTERS) if importer(name).recognises(path)]
+            raise UnreadableFile(f"{path}: the file is empty")
+        claims = [name for name in names(IMPORTERS) if importer(name).recognises(path)]
     if len(claims) == 1:
         return claims[0]
     if claims:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 
 import modelhub
 from modelhub.errors import RegistryError, notice
@@ -110,12 +110,8 @@ class Core:
 
     @staticmethod
     def _provenance() -> Provenance:
-        try:
-            user = getpass.getuser()
-        except (KeyError, OSError):  # no name for this user id, as in some containers
-            user = f"uid {os.getuid()}"
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        return Provenance(now, user, modelhub.__version__)
+        return Provenance(now, _user(os.getuid()), modelhub.__version__)
 
     # The log and the index, within a writing transaction
 
@@ -147,3 +143,12 @@ class Core:
         entry = Entry(name, head.entries + 1, head.last, made.created, made.by, event)
         self._log.append(entry, first)
         rebuild.follow(db, self._blobs, head, entry, found)
+
+
+@cache
+def _user(uid: int) -> str:
+    """The name of the user this process runs as."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no name for this user id, as in some containers
+        return f"uid {uid}"
