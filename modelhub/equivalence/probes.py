@@ -165,24 +165,8 @@ def probes(
 ) -> Iterator[Probe]:
     """Every probe for `model`, the same for the same seed, whatever the order they are drawn in.
 
-    normal:    what a network sees in training: standard normal after offset and scale.
-    wide:      ±10^U(-3, 3), for branches, saturation and cancellation.
-    zero:      all zero after offset and scale.
-    missing:   normal, with NaN in a third of the variables that have a default.
-    padded:    normal, with zeros after offset and scale (or what the network masks) in the last steps of sequences.
-    uniform:   in the range of each variable that is declared (or in `ranges`), else in ±3 after offset and scale.
-    corners:   at either end of that range.
-    raw:       10^U(-3, 6) before offset and scale, as energies in MeV and GeV are.
-    odd:       zeros of either sign, denormal, tiny and huge numbers among normal ones.
-    nonfinite: NaN and infinities among normal numbers; what comes out is told, not judged.
-    long:      normal, in longer sequences than elsewhere.
-    every:     normal, in sequences of each length below `lengths`.
-    beyond:    normal, in sequences longer than the longest declared; what comes out is told, not judged.
-    padding:   normal, for networks with masks: sides that know masks get masked steps besides, others do not.
-    pieces:    normal, one event at a time and in odd sizes.
-    order:     normal, events in another order, inputs given in another order.
-    threads:   normal, in engines that take several threads.
-    threshold: on, just below and just above every threshold of trees (`tree_probes`).
+    Their classes are told in `kinds.KINDS`. Probe "uniform" keeps to `ranges`, "every" tries each length below
+    `lengths`, "threshold" is made by `tree_probes`.
 
     A network with masks gets no step that it would mask out (zeros, index 0) where `masks` is false: for a target that
     knows none and is told so (`Exporter.masks`).

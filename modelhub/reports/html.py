@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from modelhub.equivalence.kinds import KINDS
 from modelhub.reports import plots
 from modelhub.reports.records import Case, Leg, Row, read_text
 from modelhub.reports.view import Outcome, View
@@ -42,6 +43,7 @@ def html(outcomes: Sequence[Outcome]) -> str:
         sentences=SENTENCES,
         plots=plots,
         probes=_probes,
+        kinds=_kinds,
         worst=_worst,
         undecided=_undecided,
         inputs=_inputs,
@@ -66,6 +68,12 @@ def _probes(view: View) -> list[tuple[str, int, list[Case | None]]]:
     return [
         (name, max(leg[name].events for leg in legs if name in leg), [leg.get(name) for leg in legs]) for name in names
     ]
+
+
+def _kinds(view: View) -> list[tuple[str, str]]:
+    """The probes of a report, and what each is; those that this version does not know are left out."""
+    ran = dict.fromkeys(case.probe for leg in view.legs for case in leg.cases)
+    return [(probe, KINDS[probe]) for probe in ran if probe in KINDS]
 
 
 def _worst(view: View) -> list[tuple[Leg, Row]]:

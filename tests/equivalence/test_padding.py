@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 import modelhub
+from modelhub.equivalence.kinds import KINDS
+from modelhub.equivalence.probes import probes
 from modelhub.graph.interface import Feature, Input, Interface, Output
 
 keras = pytest.importorskip("keras")
@@ -75,3 +78,13 @@ def test_a_network_that_heeds_no_mask_of_its_own_is_told_not_judged(tmp_path: Pa
     assert report.verdict == "equivalent"
     assert any(line.startswith("padding at length 1: padding changes the answer") for line in report.skipped)
     assert not any(r.key == ("padding", 1) for leg in report.legs for r in leg.results)
+
+
+def test_every_class_of_probes_is_told_in_words(tmp_path: Path) -> None:
+    """What a network with masks, declared lengths and defaults is given, and what trees are."""
+    source = network(tmp_path / "net.keras", BODIES["last step"]())
+    features = (replace(RECORD.inputs[0].features[0], default=1.0), *RECORD.inputs[0].features[1:])
+    record = replace(RECORD, inputs=(replace(RECORD.inputs[0], features=features, max_length=9),))
+    model = modelhub.read(source, interface=record)
+    made = {probe.kind for probe in probes(model, 1, lengths=2)} | {"long", "threshold", "data"}
+    assert made == KINDS.keys()

@@ -276,3 +276,9 @@ def test_a_browser_asks_for_nothing_but_the_page(tmp_path: Path) -> None:
     asked, said = asked_for(html(ALL).replace("<main>", f"<main>{image}"), tmp_path)
     assert asked == ["/page.html"]
     assert "Content Security Policy" in said
+
+
+def test_it_says_what_the_probes_are() -> None:
+    text = html([outcome(good(), "good")])
+    assert "<li>wide: log-uniform, ±10^U(-3, 3) after offset and scale" in text
+    assert "<li>raw:" not in text  # which did not run
