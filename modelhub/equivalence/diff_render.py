@@ -101,6 +101,8 @@ def _show_layers(console: Console, found: Diff, layers: Layers) -> None:
     console.print(
         "  modelhub's graph is not what the file's own framework computes: no converter is at fault", markup=False
     )
+    rest = "agrees" if parting.alone else "still differs: there are more faults behind it"
+    console.print(f"  given the numbers of {layers.engine} here, the rest of the graph {rest}", markup=False)
     _list(console, "likely cause", parting.hints)
 
 
@@ -236,6 +238,7 @@ def _layers(layers: Layers) -> dict[str, Any]:
             "nodes": list(parting.nodes),
             "difference": _match(parting.match),
             "hints": list(parting.hints),
+            "alone": parting.alone,
         }
     return data
 

@@ -21,6 +21,7 @@ from modelhub import plugins
 from modelhub.equivalence.bisect import Match, region, same
 from modelhub.equivalence.bounds import CLAMP
 from modelhub.equivalence.causes import layer
+from modelhub.equivalence.mending import mended
 from modelhub.equivalence.resemblance import resemblance
 from modelhub.equivalence.smallest import burnt_in
 from modelhub.errors import Inconclusive, safe_text
@@ -30,12 +31,15 @@ if TYPE_CHECKING:
     from modelhub.equivalence.probes import Probe
     from modelhub.equivalence.trace import Trace, Traced
     from modelhub.graph.interface import Interface
-    from modelhub.protocols import Layered, ReadOptions
+    from modelhub.protocols import Arrays, Layered, ReadOptions
 
 __all__ = ["Layers", "Parting", "compared", "layered", "plainness"]
 
 EVENTS = 64
 """Events of a probe that are taken: every value of every layer is kept."""
+
+MOST = 32
+"""How many results are tried in the graph."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Parting:
     match:  engine against graph.
     hints:  what the graph's numbers look like, beside the engine's.
     probe:  the events that show it.
+    alone:  whether the graph answers as the engine does once it is given the engine's numbers here.
     """
 
     name: str
@@ -56,6 +61,7 @@ class Parting:
     match: Match
     hints: tuple[str, ...]
     probe: Probe
+    alone: bool
 
     @property
     def where(self) -> str:
@@ -117,7 +123,7 @@ def compared(role: str, trace: Trace, engine: Layered, every: Sequence[Probe]) -
         found = list(_results(engine, calm, inside, known))
     except Inconclusive:
         return None
-    return Layers(role, name, len(found), sum(match.ratio <= 1 for *_, match in found))
+    return Layers(role, name, len(found), sum(result.match.ratio <= 1 for result in found))
 
 
 def plainness(probe: Probe) -> tuple[bool, bool, bool, int]:
@@ -159,42 +165,75 @@ def _against(inside: Traced, value: str, result: NDArray[Any]) -> Match:
     return same(x, result.astype(np.float64), inside.tolerances[value], inside.undecidable)
 
 
-def _results(
-    engine: Layered, probe: Probe, inside: Traced, known: dict[str, str]
-) -> Iterator[tuple[str, NDArray[Any], Match]]:
-    """The results of layers that can be compared: name, engine's numbers, and how they match the graph's."""
+@dataclass(frozen=True, eq=False)
+class _Result:
+    """The result of a layer: its name, the value of the graph, the engine's numbers, and how the two match."""
+
+    name: str
+    value: str
+    numbers: NDArray[np.float64]
+    match: Match
+
+
+def _results(engine: Layered, probe: Probe, inside: Traced, known: dict[str, str]) -> Iterator[_Result]:
+    """The results of the layers that can be compared."""
     for name, result in engine.layers(probe.arrays, known):
-        if result.dtype.kind == "f" and result.shape == inside.values[known[name]].shape:
-            yield name, result.astype(np.float64), _against(inside, known[name], result)
+        value = known[name]
+        if result.dtype.kind == "f" and result.shape == inside.values[value].shape:
+            yield _Result(name, value, result.astype(np.float64), _against(inside, value, result))
 
 
 def _laid_open(
     trace: Trace, engine: Layered, probe: Probe, inside: Traced, found: Layers, known: dict[str, str]
 ) -> Layers:
-    """Find the first result that parts; an output where every layer that is known agrees."""
+    """Find the first result that parts and reaches an output; an output where every layer that is known agrees."""
     agreed: set[str] = set()
-    parted: list[tuple[str, str, NDArray[Any], Match]] = []
-    for name, result, match in _results(engine, probe, inside, known):
-        found = replace(found, compared=found.compared + 1, agreeing=found.agreeing + (match.ratio <= 1))
-        if match.ratio <= 1:
-            agreed.add(known[name])
+    parted: list[_Result] = []
+    for result in _results(engine, probe, inside, known):
+        same_here = result.match.ratio <= 1
+        found = replace(found, compared=found.compared + 1, agreeing=found.agreeing + same_here)
+        if same_here:
+            agreed.add(result.value)
         else:
-            parted.append((name, known[name], result, match))
-    for name, result in engine(probe.arrays).items():
-        match = _against(inside, name, result)
+            parted.append(result)
+    answer = engine(probe.arrays)
+    for name, y in answer.items():
+        match = _against(inside, name, y)
         if match.ratio > 1:
-            parted.append((name, name, result.astype(np.float64), match))
-    name, value, result, match = parted[0]
-    nodes = [] if value in agreed else region(trace, [value], agreed)
+            parted.append(_Result(name, name, y.astype(np.float64), match))
+    first, alone = _first(trace, probe, inside, answer, parted)
+    nodes = [] if first.value in agreed else region(trace, [first.value], agreed)
     parting = Parting(
-        name,
-        tuple(dict.fromkeys(_own(name, layer(node)) for node in nodes)),
+        first.name,
+        tuple(dict.fromkeys(_own(first.name, layer(node)) for node in nodes)),
         tuple(node.op_type for node in nodes),
-        match,
-        tuple(resemblance(result, inside.values[value])),
+        first.match,
+        tuple(resemblance(first.numbers, inside.values[first.value])),
         probe,
+        alone,
     )
     return replace(found, parting=parting)
+
+
+def _first(
+    trace: Trace, probe: Probe, inside: Traced, answer: Arrays, parted: Sequence[_Result]
+) -> tuple[_Result, bool]:
+    """The first result that moves an output when the graph is given the engine's numbers, and whether that mends all.
+
+    Others are no fault: engines fill masked steps as they like.
+    """
+    for result in parted[:MOST]:
+        try:
+            other = mended(trace.model, result.value, result.numbers, probe.arrays)
+        except Inconclusive:
+            break
+        if any(_against(inside, name, y).ratio > 1 for name, y in other.items()):
+            still = [
+                same(answer[name].astype(np.float64), y, inside.tolerances[name], inside.undecidable)
+                for name, y in other.items()
+            ]
+            return result, all(match.ratio <= 1 for match in still)
+    return parted[0], False
 
 
 def _own(name: str, part: str) -> str:

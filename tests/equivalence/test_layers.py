@@ -173,6 +173,7 @@ def test_a_fault_in_the_graph_of_a_keras_file_is_found_at_its_layer(made, name, 
     assert found.parting is not None
     assert (found.parting.where, found.parting.layers) == (where, (where,))
     assert found.parting.match.difference > found.parting.match.tolerance
+    assert found.parting.alone
 
 
 def test_keras_files_without_a_fault(made) -> None:
@@ -206,6 +207,38 @@ def test_of_two_faults_the_first_is_told() -> None:
     found = held(path, later, first)
     assert found.parting is not None
     assert found.parting.layers == ("lstm",)
+    assert not found.parting.alone
+
+
+def test_a_difference_that_reaches_no_output_is_no_fault(made) -> None:
+    """What is added to the steps before the last of a layer that goes no further is not what is wrong."""
+    keras = pytest.importorskip("keras")
+    tracks = keras.Input((3, 2), name="tracks")
+    steps = keras.layers.Dense(4, name="each")(tracks)
+    last = keras.layers.Cropping1D((2, 0), name="last")(steps)
+    model = keras.Model(tracks, keras.layers.Dense(2, name="head")(keras.layers.Flatten(name="flat")(last)))
+    path = made["images"].with_name("cropped.keras")
+    model.save(path)
+
+    def earlier(graph: ir.Model) -> None:
+        """Add a number to the first two steps of `each`, which `last` leaves out."""
+        node = next(n for n in graph.graph if (n.name or "").startswith("each/") and n.outputs[0].meta)
+        end = node.outputs[0]
+        moved = ir.node("Add", [end, ir.Value(name="step")], name="each/moved")
+        shift = np.array([[[1.0]], [[1.0]], [[0.0]]], np.float32).reshape(1, 3, 1)
+        graph.graph.initializers["step"] = ir.Value(name="step", const_value=ir.tensor(shift, name="step"))
+        moved.replace_input_with(1, graph.graph.initializers["step"])
+        moved.outputs[0].name, moved.outputs[0].type = "moved", end.type
+        moved.outputs[0].meta.update(end.meta)
+        end.meta.clear()
+        end.replace_all_uses_with(moved.outputs[0])
+        moved.replace_input_with(0, end)
+        graph.graph.insert_after(node, moved)
+
+    assert held(path, earlier).parting is None
+    found = held(path, earlier, edit("head/bias", lambda x: x + 1))
+    assert found.parting is not None
+    assert found.parting.where == "head"
 
 
 def test_where_a_layer_has_no_value_in_the_graph_all_that_may_be_wrong_are_told() -> None:
