@@ -8,10 +8,6 @@ file unpacks into the memory it announces and no more.
 
 from __future__ import annotations
 
-import lzma
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelhub.data.unpacking import bounded
 from modelhub.errors import ModelhubError, UnreadableFile, Unsupported, UsageError, safe_text
 from modelhub.files import LIMITS, head
 from modelhub_mvautils import MACRO
@@ -66,7 +63,7 @@ def stored(path: Path, wanted: str) -> Stored:
     except ImportError:
         raise UsageError(f'{path} is a ROOT file: pip install "modelhub-hep[mvautils]"') from None
     try:
-        with _bounded(), uproot.open({str(path): None}) as directory:
+        with bounded(LIMITS.expanded), uproot.open({str(path): None}) as directory:
             directory.file._streamers = {}  # no class is made from the file's own description
             return _forest(directory, path, wanted)
     except ModelhubError:
@@ -74,50 +71,6 @@ def stored(path: Path, wanted: str) -> Stored:
     except Exception as error:  # uproot raises nearly every class there is
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UnreadableFile(f"{path}: not a readable ROOT file: {safe_text(reason, 160)}") from None
-
-
-@contextmanager
-def _bounded() -> Iterator[None]:
-    """Unpacking in uproot stops where a block outgrows what it announces, or all of them the limit."""
-    import cramjam
-    from uproot import compression
-
-    left = LIMITS.expanded
-
-    def zlib_block(data: Any, size: int) -> bytes:
-        return zlib.decompressobj().decompress(bytes(data), size + 1)
-
-    def lzma_block(data: Any, size: int) -> bytes:
-        return lzma.LZMADecompressor(memlimit=1 << 28).decompress(bytes(data), size + 1)
-
-    def zstd_block(data: Any, size: int) -> bytes:
-        room = bytearray(size)
-        return bytes(room[: cramjam.zstd.decompress_into(bytes(data), room)])
-
-    def held(unpack: Callable[[Any, int], bytes]) -> Callable[[Any, int], bytes]:
-        def block(data: Any, uncompressed_bytes: int) -> bytes:
-            nonlocal left
-            left -= uncompressed_bytes
-            if left < 0:
-                raise UnreadableFile(f"the ROOT file expands beyond the limit of {LIMITS.expanded} bytes")
-            return unpack(data, uncompressed_bytes)
-
-        return block
-
-    lz4 = compression._decompress_LZ4
-    own = {
-        compression._decompress_ZLIB: zlib_block,
-        compression._decompress_LZMA: lzma_block,
-        compression._decompress_ZSTD: zstd_block,
-        lz4: lz4.decompress,  # writes into a block of the size that is announced
-    }
-    for decompressor, unpack in own.items():
-        decompressor.decompress = held(unpack)
-    try:
-        yield
-    finally:
-        for decompressor in own:
-            del decompressor.decompress
 
 
 def _forest(directory: Any, path: Path, wanted: str) -> Stored:

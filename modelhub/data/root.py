@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from modelhub.data.table import Column, Ragged, Table, missing_library, reading, regular_file, stacked
+from modelhub.data.unpacking import bound_blocks
 from modelhub.errors import UnreadableFile, UsageError, safe_text
 from modelhub.files import LIMITS
 
@@ -38,6 +39,7 @@ def tables(path: Path, wanted: Sequence[str]) -> list[Table]:
         import uproot
     except ImportError:
         raise missing_library(path, "uproot") from None
+    bound_blocks()
     with reading(str(path), KIND):
         file = uproot.open({str(path): None})
         trees = [name for name, kind in file.classnames(recursive=True, cycle=False).items() if kind in TREES]

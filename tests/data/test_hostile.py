@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -206,6 +208,25 @@ def test_root_file_without_a_tree(tmp_path: Path) -> None:
         file["text"] = "hello"
     with pytest.raises(UnreadableFile, match="holds no tree"):
         read(tmp_path / "a.root")
+
+
+def test_root_blocks_unpack_to_what_they_announce(tmp_path: Path) -> None:
+    """A block that says 400 kB and holds 256 MB is refused without them."""
+    path = tmp_path / "bomb.root"
+    with uproot.recreate(path, compression=uproot.ZLIB(1)) as file:
+        noise = np.random.default_rng(0).standard_normal(50_000)
+        file["t"] = {"pt": noise, "eta": noise}
+    data = path.read_bytes()
+    at = data.index(b"ZL\x08") + 9
+    packed = zlib.compress(bytes(1 << 28), 9)
+    assert len(packed) < int.from_bytes(data[at - 6 : at - 3], "little")
+    path.write_bytes(data[:at] + packed + data[at + len(packed) :])
+    tracemalloc.start()
+    said = refusal(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "not readable ROOT data" in said
+    assert peak < 1 << 25
 
 
 def test_root_columns_that_are_no_numbers(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import mvautils_writing as mva
 import numpy as np
 import pytest
 
+from modelhub.data.unpacking import bounded
 from modelhub.errors import ModelhubError, UnreadableFile, Unsupported
 from modelhub.files import LIMITS
 from modelhub.protocols import ReadOptions
 from modelhub_mvautils import Importer
-from modelhub_mvautils.root import _bounded
 
 uproot = mva.uproot
 
@@ -125,7 +125,7 @@ def test_nothing_of_the_file_becomes_code(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_block_unpacks_to_what_it_announces(name: str, pack: object) -> None:
     bomb = pack(bytes(1 << 24))
     decompressor = getattr(uproot.compression, f"_decompress_{name}")
-    with _bounded():
+    with bounded(LIMITS.expanded):
         assert len(decompressor.decompress(bomb, 1000)) == 1001  # one more than announced, which uproot refuses
         with pytest.raises(UnreadableFile, match="expands beyond the limit"):
             decompressor.decompress(bomb, LIMITS.expanded)
