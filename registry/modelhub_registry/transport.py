@@ -10,10 +10,11 @@ import json
 import os
 import secrets
 import ssl
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
-from urllib.parse import unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, unquote, urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import certifi
@@ -75,12 +76,10 @@ class Transport:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or (parts.port or 1) > 65535:
             raise ValueError("it must be http://host or https://host")
-        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
-        self._headers: dict[str, str] = {"Accept": "application/json"}
-        self._headers |= {"Authorization": f"Bearer {token}"} if token else {}
-        self._headers |= urllib3.make_headers(basic_auth=user) if user else {}
+        shown = _basic(parts) or (f"Bearer {token}" if token else "")
+        self._headers = {"Accept": "application/json"} | ({"Authorization": shown} if shown else {})
         self._base = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl().rstrip("/")
-        self._pools = _pools(parts.scheme, parts.hostname)
+        self._pools = _pools(parts.scheme, parts.netloc.rpartition("@")[2])
 
     @contextmanager
     def stream(
@@ -107,19 +106,27 @@ class Transport:
 
 
 def _pools(scheme: str, host: str) -> urllib3.PoolManager:
-    """Connections to `host`, through a proxy where the environment names one for it."""
+    """Connections to `host` (with its port, if any), through a proxy where the environment names one for it."""
     secured = _certificates() if scheme == "https" else None
     proxies = getproxies()
     proxy = None if proxy_bypass(host) else proxies.get(scheme) or proxies.get("all")
     if proxy is None:
         return urllib3.PoolManager(ssl_context=secured)
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    user = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
+    shown = _basic(parts)
     return urllib3.ProxyManager(
         parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(),
-        proxy_headers=urllib3.make_headers(proxy_basic_auth=user) if user else None,
+        proxy_headers={"Proxy-Authorization": shown} if shown else None,
         ssl_context=secured,
     )
+
+
+def _basic(parts: SplitResult) -> str:
+    """What shows the name and the password that stand in a URL, "" where none do."""
+    if not parts.username:
+        return ""
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return f"Basic {b64encode(pair.encode()).decode()}"
 
 
 def _certificates() -> ssl.SSLContext:
