@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,6 +63,7 @@ def check(
     `preset` names tolerances that stand in for the rounding bound (`modelhub.equivalence.presets`), `floors` the share
     of some kind of parts that must be reached for the check to mean something (`modelhub.equivalence.coverage`).
     """
+    start = perf_counter()
     pair = readings(source, target, source_format, target_format, interface, options)
     source, source_format, options = pair.source
     target, target_format = pair.target
@@ -93,6 +95,7 @@ def check(
     report.coverage = report.reach.told(floors)
     if not report.parameters:  # a change too small for any probe shows nowhere else
         _compare_parameters(report, model, target, target_format)
+    report.host["seconds"] = f"{perf_counter() - start:.3f}"
     return report
 
 

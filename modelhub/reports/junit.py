@@ -43,7 +43,7 @@ def _suite(number: int, outcome: Outcome) -> ET.Element:
             "failures": str(kinds.count("failure")),
             "errors": str(kinds.count("error")),
             "skipped": str(kinds.count("skipped")),
-            "time": "0",
+            "time": "0" if outcome.view is None else f"{outcome.view.seconds:.3f}",
         }
     )
     waived = [f"waived: {f.text} ({_reason(f)})" for f in outcome.waived]

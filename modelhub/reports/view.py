@@ -74,6 +74,7 @@ class View:
         self.seed = int(data["seed"])
         self.digest = read_text(data["digest"])
         self.created = read_text(data["created"])
+        self.seconds = min(max(float(data.get("host", {}).get("seconds", 0)), 0.0), 1e9)
         self.parties = tuple(read_party(role, party) for role, party in data["parties"].items())
         self.legs = _numbered([read_leg(leg) for leg in data["legs"]])
         self.record = tuple(map(read_text, data["record"]))
@@ -139,7 +140,8 @@ class View:
     @property
     def max_ulp(self) -> int | None:
         """The largest distance between source and target in units in the last place."""
-        return max((leg.max_ulp for leg in self.legs if leg.max_ulp is not None), default=None)
+        legs = (leg for leg in self.legs if leg.between == ("source", "target"))
+        return max((leg.max_ulp for leg in legs if leg.max_ulp is not None), default=None)
 
 
 @dataclass(frozen=True)

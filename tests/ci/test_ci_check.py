@@ -47,6 +47,8 @@ def test_green_writes_every_report_and_the_same_digest_twice(checked, tmp_path: 
     stored = json.loads((tmp_path / "out" / "bdt.json").read_text())
     assert pairs(one)["bdt"]["digest"] == stored["digest"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bdt.json", "index.html"]
+    seconds = re.findall(r'<testsuite [^>]*time="([0-9.]+)"', (tmp_path / "out.xml").read_text())
+    assert [0 < float(each) < 300 for each in seconds] == [True]
     for name in ("out.xml", "out.md", "out.html"):
         assert "bdt" in (tmp_path / name).read_text()
     two = checked(config("bdt"), "--json")

@@ -23,6 +23,7 @@ import yaml
 from ci_models import PAIRS, config
 
 from modelhub.equivalence.config import read_config
+from modelhub.reports.view import View
 
 ROOT = Path(__file__).parents[2]
 HIDDEN = re.compile(r"torch|tensorflow|tf_keras|keras|functorch|modelhub|_modelhub|__pycache__", re.IGNORECASE)
@@ -113,7 +114,10 @@ def test_the_action_runs_green_red_and_inconclusive(job, tmp_path: Path, pair: s
     given = {"fail-on": "suspect", "report-dir": "re ports"}
     found, outputs, summary = run_action(clean, tmp_path, extras="tmva,onnx", **given)
     assert found == code
-    assert outputs == {"verdict": verdict, "exit-code": str(code), "report": "re ports"}
+    report = View(json.loads((clean.folder / "re ports" / f"{pair}.json").read_text()), pair)
+    ulp = "" if report.max_ulp is None else str(report.max_ulp)
+    assert outputs == {"verdict": verdict, "exit-code": str(code), "max-ulp": ulp, "report": "re ports"}
+    assert (pair == "wrong") == (int(ulp or 0) > 100)
     assert f"`{pair}`" in summary
     written = {path.name for path in (clean.folder / "re ports").iterdir()}
     assert written == {f"{pair}.json", "index.html", "junit.xml"}
