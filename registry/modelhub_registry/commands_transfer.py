@@ -94,6 +94,9 @@ def pull(opened: Registry, as_json: bool, source: str, models: tuple[str, ...], 
 def mirror(opened: Registry, as_json: bool, to: str, models: tuple[str, ...]) -> None:
     """Bring MODELS, or all, to the registry at PLACE: another one of ours, or a server of containers (oci://).
 
+    Where a server of containers, or the server of tokens it names, asks who you are, $MODELHUB_OCI_AUTH tells it:
+    user:password.
+
     \b
     Examples:
       modelhub registry mirror /eos/experiment/registry btag

@@ -5,7 +5,7 @@
 
 A version is pushed as its number, ``btag:3``, and once more under each alias. What is fetched is hashed before it is
 believed: servers are known to answer 200 with damaged bytes. $MODELHUB_OCI_AUTH holds user:password, where one is asked
-for.
+for: by the server itself, or by the server of tokens that it names (Docker Hub, GHCR, GitLab, Harbor).
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ __all__ = ["OciServer", "Server"]
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _URL = re.compile(rf"oci(\+http)?://({_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,5}})?)(/[a-z0-9/._-]{{1,200}})?/?")
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
+_CHALLENGE = re.compile(r'([a-z]+)="([^"]*)"')
+_TOKEN = re.compile(r"[!-~]{1,20000}")
 PATIENCE = 60.0
 
 
@@ -46,7 +48,10 @@ class Server:
         self.base = f"{'http' if found[1] else 'https'}://{found[2]}"
         self.path = (found[3] or "").strip("/")
         self.where = f"{found[2]}/{self.path}".rstrip("/")
-        self._auth = os.environ.get("MODELHUB_OCI_AUTH", "")
+        user = os.environ.get("MODELHUB_OCI_AUTH", "")
+        self._basic = f"Basic {base64.b64encode(user.encode()).decode()}" if user else ""
+        self._shown = self._basic
+        """What requests show: user and password, from the first challenge on the last token."""
 
     def repository(self, name: str) -> str:
         """The repository of a model, which must have a name in small letters."""
@@ -60,25 +65,68 @@ class Server:
     ) -> Iterator[Any]:
         """The answer to one request. Raises `KeyError` for 404, `RegistryError` for all else that is not fine."""
         import urllib.error  # these cost a tenth of the time in which the registry is imported
-        import urllib.request
         from http.client import HTTPException
 
-        request = urllib.request.Request(urljoin(self.base, url), body, headers or {}, method=method)
-        if self._auth and urlsplit(request.full_url).netloc == urlsplit(self.base).netloc:
-            token = base64.b64encode(self._auth.encode()).decode()
-            request.add_unredirected_header("Authorization", f"Basic {token}")
+        url = urljoin(self.base, url)
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            with self._answer(method, url, body, headers or {}) as answer:
                 yield answer
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 raise KeyError(url) from None
             advice = "; MODELHUB_OCI_AUTH may hold user:password" if error.code in (401, 403) else ""
             told = safe_text(error.read(300).decode(errors="replace"), 200)
-            raise RegistryError(f"{self.where}: {method} says {error.code}: {told}{advice}") from None
+            host = urlsplit(error.url or url).netloc  # a server of tokens is another
+            where = self.where if host == urlsplit(self.base).netloc else safe_text(host)
+            raise RegistryError(f"{where}: {method} says {error.code}: {told}{advice}") from None
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise RegistryError(f"{self.where}: {method} failed: {safe_text(reason, 200)}") from None
+
+    def _answer(self, method: str, url: str, body: IO[bytes] | bytes | None, headers: dict[str, str]) -> Any:
+        """The answer; where a token is asked for, with one. Tokens last for minutes: any request may need a new one."""
+        import urllib.error
+        import urllib.request
+
+        own = urlsplit(url).netloc == urlsplit(self.base).netloc
+        for again in (False, True):
+            request = urllib.request.Request(url, body, headers, method=method)
+            if own and self._shown:
+                request.add_unredirected_header("Authorization", self._shown)
+            try:
+                return urllib.request.urlopen(request, timeout=PATIENCE)
+            except urllib.error.HTTPError as error:
+                challenge = str(error.headers.get("WWW-Authenticate"))
+                if again or not own or error.code != 401 or not challenge.lower().startswith("bearer "):
+                    raise
+                error.close()
+                self._shown = f"Bearer {self._token(challenge)}"
+            if body is not None and not isinstance(body, bytes):
+                body.seek(0)
+        raise AssertionError
+
+    def _token(self, challenge: str) -> str:
+        """A token from where the server says, as docker/distribution's token authentication has it."""
+        import urllib.request
+        from urllib.parse import urlencode
+
+        asked = dict(_CHALLENGE.findall(challenge))
+        realm = asked.get("realm", "")
+        if not realm.startswith(("https://", f"{urlsplit(self.base).scheme}://")):
+            raise RegistryError(f"{self.where}: it wants a token from {names.shown(realm)}, which is not asked for one")
+        fields = {key: asked[key] for key in ("service", "scope") if key in asked}
+        request = urllib.request.Request(f"{realm}{'&' if '?' in realm else '?'}{urlencode(fields)}")
+        if self._basic:
+            request.add_unredirected_header("Authorization", self._basic)
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            try:
+                document = parse_json(answer.read(LIMIT), "the answer of the server of tokens")
+            except UnreadableFile as error:
+                raise RegistryError(f"{self.where}: {error}") from None
+        token = (document.get("token") or document.get("access_token")) if isinstance(document, dict) else None
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+            raise RegistryError(f"{self.where}: the server of tokens gave none")
+        return token
 
     def has(self, repository: str, digest: str) -> bool:
         """Whether the server says it has a blob."""
