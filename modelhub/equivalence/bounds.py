@@ -280,9 +280,9 @@ class Bound:
         parts = self._parts
         for kind, pairs in (("ReLU units both states", parts.relus), ("saturated units, both ends", parts.sigmoids)):
             for index, (one, other) in enumerate(pairs):
-                found[f"{kind}/{index}"] = np.concatenate(
-                    [draw[name].astype(np.bool_).ravel() for name in (one, other)]
-                )
+                # a graph with a burnt-in batch has run several times, once for each entry of the first axis
+                ways = (draw[name].reshape(-1, draw[name].shape[-1]) for name in (one, other))
+                found[f"{kind}/{index}"] = np.concatenate([(way > 0).any(axis=0) for way in ways])
         for index, (tap, trees) in enumerate(self._trees):
             found |= {f"{kind}/{index}": flags for kind, flags in trees.reached(draw[tap]).items()}
         return found

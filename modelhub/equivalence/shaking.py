@@ -357,10 +357,10 @@ def _output(pen: _Pen, value: ir.Value, dtype: ir.DataType | None) -> str:
 
 
 def _ever(pen: _Pen, x: ir.Value, compare: str, bound: float) -> str:
-    """Whether each unit (last axis) is beyond `bound` in any event: 0 or 1."""
+    """Whether each unit (last axis, the others are kept with size 1) is beyond `bound` in any event: 0 or 1."""
     there = pen("Cast", pen(compare, x, pen.constant(bound)), to=ir.DataType.FLOAT.value)
     axes = pen.constant(np.arange(len(x.shape or ()) - 1), "int64")
-    ever = pen("Sign", pen("ReduceSum", there, axes, keepdims=0))
+    ever = pen("Sign", pen("ReduceSum", there, axes, keepdims=1))
     return _output(pen, ever, ir.DataType.FLOAT)
 
 

@@ -177,6 +177,21 @@ def test_a_floor_that_is_not_reached(net: Path, modelhub) -> None:
     assert modelhub("check", net, net, "--floor", "leaves=1").returncode == 2
 
 
+@pytest.mark.parametrize("batch", [1, 4, "N"])
+def test_units_are_counted_once_whatever_batch_is_burnt_in(batch: int | str, tmp_path: Path) -> None:
+    """As Keras's own exporter leaves it: a graph for one event at a time."""
+    b = Builder()
+    x = b.input("x", [batch, 2])
+    weight, bias = np.float32([[1, -1, 0], [0, 1, 0]]), np.float32([0, 0, 1])
+    x = b.op("Relu", b.op("Add", b.op("MatMul", x, b.constant(weight, "weight")), b.constant(bias, "bias")))
+    b.output(b.op("Sigmoid", x), "y", [batch, 3])
+    modelhub.write(b.finish(), tmp_path / "net.onnx")
+    report = modelhub.check(tmp_path / "net.onnx", tmp_path / "net.onnx")
+    assert report.verdict in ("identical", "equivalent")
+    relu = next(c for c in report.coverage if c.what == "ReLU units both states")
+    assert (relu.reached, relu.of) == (2, 3)  # the third is always on
+
+
 def test_nodes_without_names_and_names_that_are_invented(tmp_path: Path) -> None:
     """Both as other converters write them: two operators of one kind that are spelled out in float64."""
     b = Builder()
