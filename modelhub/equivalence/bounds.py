@@ -282,7 +282,7 @@ class Bound:
             for index, (one, other) in enumerate(pairs):
                 # a graph with a burnt-in batch has run several times, once for each entry of the first axis
                 ways = (draw[name].reshape(-1, draw[name].shape[-1]) for name in (one, other))
-                found[f"{kind}/{index}"] = np.concatenate([(way > 0).any(axis=0) for way in ways])
+                found[f"{kind}/{index}"] = np.concatenate([way.astype(np.bool_).any(axis=0) for way in ways])
         for index, (tap, trees) in enumerate(self._trees):
             found |= {f"{kind}/{index}": flags for kind, flags in trees.reached(draw[tap]).items()}
         return found
