@@ -138,6 +138,15 @@ class Server:
 
     def put_blob(self, repository: str, digest: str, file: IO[bytes], size: int) -> None:
         """Upload a blob in one piece."""
+        try:
+            self._put_blob(repository, digest, file, size)
+        except RegistryError:
+            if not self._shown.startswith("Bearer "):
+                raise
+            file.seek(0)  # where a token ends, some servers close the connection before they have read it all
+            self._put_blob(repository, digest, file, size)
+
+    def _put_blob(self, repository: str, digest: str, file: IO[bytes], size: int) -> None:
         with self.ask("POST", f"/v2/{repository}/blobs/uploads/", b"") as answer:
             place = urljoin(self.base, answer.headers["Location"])
         sign = "&" if "?" in place else "?"
