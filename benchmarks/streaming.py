@@ -5,7 +5,8 @@
 Makes an ONNX file and an lwtnn file of one of the shipped networks, and event files in HDF5 (as ATLAS's H5Utils lays
 them out, compressed) and ROOT (a TTree). Every measurement is a process of its own; memory is its VmHWM. The engines'
 own time is that of the calls into onnxruntime (source, graph in float32 and float64) and the lwtnn evaluator (target)
-on the same batches, already in memory.
+on the same batches, already in memory. "CPU" is the ratio of CPU times, stream over engines, which a busy machine
+changes less; with a scheduler it counts this process only.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def main() -> None:
     if given.own:
         print(json.dumps(_own(*map(Path, given.own))))
         return
-    print(f"{'':26}{'events':>9}{'engines':>9}{'stream':>9}{'ratio':>7}{'check':>9}{'ratio':>7}{'memory':>9}  digest")
+    columns = {"events": 9, "engines": 9, "stream": 9, "ratio": 7, "CPU": 7, "check": 9, "wall": 7, "memory": 9}
+    print(" " * 26 + "".join(f"{name:>{width}}" for name, width in columns.items()) + "  digest")
     for net in given.net or ["dl1", "two_inputs"]:
         with tempfile.TemporaryDirectory(prefix="modelhub-bench-") as folder:
             _net(net, Path(folder), given)
@@ -52,7 +54,7 @@ def _net(net: str, folder: Path, given: argparse.Namespace) -> None:
         if given.only and kind != given.only:
             continue
         own = json.loads(_child([__file__, "--own", source, target, data])[0])
-        engines = sum(wall for wall, _ in own.values())
+        engines, own_cpu = (sum(column) for column in zip(*own.values(), strict=True))
         for scheduler in ("", given.scheduler) if given.scheduler else ("",):
             started = time.perf_counter()
             extra = ["--scheduler", scheduler] if scheduler else []
@@ -62,16 +64,15 @@ def _net(net: str, folder: Path, given: argparse.Namespace) -> None:
             wall = time.perf_counter() - started
             found = json.loads(report.read_text())
             memory = int(re.findall(r"VmHWM (\d+)", errors)[-1]) / 1024
-            seconds = float(re.findall(r"stream (\S+)", errors)[-1])
+            seconds, cpu = map(float, re.findall(r"stream (\S+) (\S+)", errors)[-1])
             print(
                 f"{net + ' ' + kind + ' ' + scheduler:26}{found['data']['events']:9}{engines:8.1f}s"
-                f"{seconds:8.1f}s{seconds / engines:7.2f}{wall:8.1f}s{wall / engines:7.2f}{memory:6.0f} MB"
-                f"  {found['digest'][7:19]} {found['verdict']}",
+                f"{seconds:8.1f}s{seconds / engines:7.2f}{cpu / own_cpu:7.2f}{wall:8.1f}s{wall / engines:7.2f}"
+                f"{memory:6.0f} MB  {found['digest'][7:19]} {found['verdict']}",
                 flush=True,
             )
         print("    " + ", ".join(f"{name} {wall:.1f} s" for name, (wall, _) in own.items()), flush=True)
-        cpu = sum(cpu for _, cpu in own.values())
-        print(f"    engines, CPU: {cpu:.1f} s; load of the machine: {os.getloadavg()[0]:.1f}", flush=True)
+        print(f"    engines, CPU: {own_cpu:.1f} s; load of the machine: {os.getloadavg()[0]:.1f}", flush=True)
 
 
 MEASURE = """
@@ -80,9 +81,9 @@ from modelhub.cli import main
 from modelhub.equivalence import stream as room
 whole = room.stream
 def timed(*args, **kwargs):
-    started = time.perf_counter()
+    started = time.perf_counter(), time.process_time()
     whole(*args, **kwargs)
-    print('stream', time.perf_counter() - started, file=sys.stderr)
+    print('stream', time.perf_counter() - started[0], time.process_time() - started[1], file=sys.stderr)
 def peak():
     print('VmHWM', next(line for line in open('/proc/self/status') if 'VmHWM' in line).split()[1], file=sys.stderr)
 room.stream = timed
@@ -174,7 +175,7 @@ def _own(source: Path, target: Path, data: Path) -> dict[str, list[float]]:
     events = open_events(DataSpec(data), model, Interface.of(model))
     spent: dict[str, list[float]] = {}
     with bench(model, (source, "onnx", ReadOptions()), (target, "lwtnn", target.name), 1) as stand:
-        stand.settle(next(p for p in probes(model, 1) if p.length != 0))
+        stand.settle(probes(model, 1))
         for batches in events.read():
             for batch in batches:
                 for side in stand.sides:
