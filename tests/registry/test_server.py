@@ -319,3 +319,24 @@ def test_a_server_that_lies_is_caught(registry: Client, served: Running, files, 
 def test_a_server_that_is_not_there(url: str) -> None:
     with pytest.raises(RegistryError, match=r"127|http"), Client(url) as client:
         client.list()
+
+
+def test_an_audit_log_that_cannot_be_written(tmp_path: Path, files) -> None:
+    """One line for whoever asked, not a fault; as with any full disk of the server's."""
+    folder = tmp_path / "served"
+    listener = listening("127.0.0.1", 0)
+    tokens = Tokens(folder / "tokens.json")
+    with Registry(folder) as opened, listener:
+        running = server(opened, Options(tokens.path, Path("/dev/full")))
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            with (
+                Client(url, tokens.create("x", ["publish"])[0]) as client,
+                pytest.raises(RegistryError, match="No space left on device; look at its disk"),
+            ):
+                client.push("btag", files(net_pt="w"))
+        finally:
+            running.should_exit = True
+            thread.join(20)

@@ -58,6 +58,11 @@ def create_app(registry: Served, options: Options) -> FastAPI:
     async def failed(request: Request, error: ModelhubError) -> Response:
         return _refusal(request, 500, str(error))
 
+    @app.exception_handler(OSError)
+    async def unable(request: Request, error: OSError) -> Response:  # a full disk, for an upload or for the audit log
+        reason = error.strerror or type(error).__name__
+        return _refusal(request, 500, f"the server cannot write or read: {safe_text(reason)}; look at its disk")
+
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.add_middleware(Secured)
     app.add_middleware(Capped, largest=options.largest)
