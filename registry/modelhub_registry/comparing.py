@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from modelhub_registry.lookup import Lookup
 from modelhub_registry.records import Artifact, Version
 
 __all__ = ["Comparing", "Comparison", "Line"]
+
+_PRECISION = re.compile(r" float[0-9]+$")
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,8 @@ def _told_by(data: bytes, where: str) -> dict[str, Any]:
     for one in view.coverage:
         if one.share is not None:  # reports of the first version have a sentence
             figures[f"reached of {one.what}"] = f"{one.reached} of {one.of}"
-    figures["engines"] = ", ".join(sorted({engine for party in view.parties for engine in party.engines}))
+    engines = {_PRECISION.sub("", engine) for party in view.parties for engine in party.engines}
+    figures["engines"] = ", ".join(sorted(engines))
     return figures
 
 

@@ -146,6 +146,27 @@ def test_no_page_is_wider_than_the_screen(quiet: Any, site: Running, path: str, 
     assert quiet.find_elements(By.CSS_SELECTOR, "h1")
 
 
+def test_both_sides_are_seen_on_a_phone(quiet: Any, site: Running) -> None:
+    quiet.set_window_size(500, 900)  # Chromium makes no smaller window
+    quiet.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 380, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    )
+    quiet.get(f"{site.url}/compare?a=btag@1&b=btag@2")
+    tables = quiet.find_elements(By.CSS_SELECTOR, ".scroll")
+    assert len(tables) >= 4
+    for table in tables:
+        beyond = "return arguments[0].scrollWidth - arguments[0].clientWidth"
+        assert quiet.execute_script(beyond, table) <= 0, table.get_attribute("aria-label")
+    quiet.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_proof_comes_before_the_variables(quiet: Any, site: Running) -> None:
+    quiet.get(f"{site.url}/models/btag/1")
+    assert [h.get_attribute("id") for h in quiet.find_elements(By.CSS_SELECTOR, "h2[id]")] == [
+        "files", "reports", "interface", "lineage", "metadata",
+    ]  # fmt: skip
+
+
 def test_what_is_not_there_is_a_page_too(browser: Any, site: Running) -> None:
     browser.get(f"{site.url}/models/nothing")
     assert browser.find_elements(By.CSS_SELECTOR, "h1")
