@@ -22,7 +22,7 @@ import numpy as np
 from modelhub import __version__
 from modelhub.equivalence.bounds import Bound, Spread, bound, moved
 from modelhub.equivalence.compare import judge
-from modelhub.equivalence.leaves import alike, at_entrance, leaves_of, met
+from modelhub.equivalence.leaves import at_entrance, leaves_of, met
 from modelhub.equivalence.parties import Side, graph_side, load_side
 from modelhub.equivalence.presets import PRESETS
 from modelhub.equivalence.report import Leg, Outcome, Report
@@ -97,8 +97,8 @@ class Bench:
         self._shaken = shaken
         self._leaves = leaves
         """Whether engines are asked for leaves."""
-        self._alike: list[bool] = []
-        """By pair: whether leaves can be compared."""
+        self._told: list[bool] = []
+        """By pair: whether both engines tell the leaves of as many trees."""
         self.pairs: list[Pair] = []
         self.foreign: set[int] = set()
         """Lengths of sequences for which the source itself has no answer."""
@@ -122,7 +122,8 @@ class Bench:
         for side in self.sides:
             side.settle(ordinary.arrays)
         self.pairs = [pair for a, b in combinations(self.sides, 2) for pair in _pairs(a, b)]
-        self._alike = [alike(a, b) for a, b in self._ends(ordinary)]
+        ends = self._ends(ordinary)
+        self._told = [a is not None and b is not None and a.shape == b.shape for a, b in ends]
 
     def report(self, seed: int, interface: Interface) -> Report:
         """A report with a leg for every pair, for outcomes to be taken into."""
@@ -195,7 +196,7 @@ class Bench:
         """
         if not self._leaves:
             return []
-        wanted = self._alike or [pair.b.party.role == "target" or pair.low == pair.b.best for pair in self.pairs]
+        wanted = self._told or [pair.b.party.role == "target" or pair.low == pair.b.best for pair in self.pairs]
         asked: dict[int, NDArray[np.int64] | None] = {}
         found = []
         for pair, asks in zip(self.pairs, wanted, strict=True):

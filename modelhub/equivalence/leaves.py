@@ -1,13 +1,14 @@
 """Which leaves two sides put rows in: the same ones, or not, whatever the leaves hold.
 
-Two engines number the leaves of a tree as they like. If both ask the same questions, a leaf of the one goes with one
-leaf of the other, in every row::
+Two engines number the leaves of a tree as they like. If both ask the same questions, all rows in a leaf of the one are
+in one leaf of the other::
 
-    source   4 4 7 7 9          tree 3: 4 goes with 0, 7 with 2, 9 with 1, and the last row of the target,
-    target   0 0 2 2 2          which should be in 1, is in another leaf
+    source   4 4 7 7 7 9 9      one tree: the rows of 0 come from 4, those of 2 from 7 and those of 1 from 9,
+    target   0 0 2 2 2 2 1      but for one: it is in another leaf
 
 There is no rounding in that, so there is no tolerance. A fault that changes no output is seen here alone: a threshold
-between two leaves that hold the same, or two that make up for each other.
+between two leaves that hold the same, or two that make up for each other. That the second side divides a leaf of the
+first is none: writers spell one question as several, and a linear leaf as two, with NaN and without.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ if TYPE_CHECKING:
     from modelhub.equivalence.probes import Probe
     from modelhub.protocols import Arrays, Engine
 
-__all__ = ["CASES", "Leaves", "Stray", "alike", "at_entrance", "leaves_of", "met"]
+__all__ = ["CASES", "Leaves", "Stray", "at_entrance", "leaves_of", "met"]
 
 PARTNERS = 8
-"""Leaves of the second side that are kept for one of the first, those with the smallest numbers; in a sound pair a leaf
-has one."""
+"""Leaves of the first side that are kept for one of the second, those with the smallest numbers; where nothing is
+wrong, there is one."""
+
+ODD = 0.1
+"""A tree of which more rows than these are in another leaf is taken for another tree."""
 
 CASES = 5
 """Rows in another leaf that a leg names."""
@@ -47,13 +51,13 @@ class Stray:
 
     tree:  counted from 0, in the order of the files.
     a, b:  the leaf on either side, as its engine numbers them.
-    usual: the leaf of the second side that goes with `a` elsewhere; None where there is none.
+    usual: the leaf of the first side that most rows of `b` come from.
     """
 
     tree: int
     a: int
     b: int
-    usual: int | None
+    usual: int
     probe: str
     length: int | None
     event: int
@@ -64,7 +68,7 @@ class Leaves:
     """The leaves two sides put rows in. Merging adds up, in any order; size grows with the leaves, not with the rows.
 
     rows, trees: how many were compared.
-    pairs:  [P] tree, leaf of the first side, leaf of the second, in one number (`_PARTS`); ascending.
+    pairs:  [P] tree, leaf of the second side, leaf of the first, in one number (`_parted`); ascending.
     count:  [P] rows that were in both.
     first:  [P] the first of them: index of its probe in `probes`, and its number there, in one number (`_EVENT`).
     probes: name and length (-1: none) of probes, sorted.
@@ -110,37 +114,42 @@ class Leaves:
     @property
     def strays(self) -> list[Stray]:
         """The first few of these, one for two leaves that do not go together."""
-        tree, a, b = _parted(self.pairs)
+        tree, b, a = _parted(self.pairs)
         found = []
         for at in np.flatnonzero(~self._own)[:CASES]:
-            usual = b[self._own & (tree == tree[at]) & (a == a[at])].tolist()
+            (usual,) = a[self._own & (tree == tree[at]) & (b == b[at])].tolist()
             probe, length = self.probes[self.first[at] >> _EVENT]
             event = int(self.first[at] & (1 << _EVENT) - 1)
-            where = probe, None if length < 0 else length, event
-            found.append(Stray(int(tree[at]), int(a[at]), int(b[at]), usual[0] if usual else None, *where))
+            place = probe, None if length < 0 else length, event
+            found.append(Stray(int(tree[at]), int(a[at]), int(b[at]), usual, *place))
         return found
+
+    @cached_property
+    def comparable(self) -> bool:
+        """Whether at least half of the trees seem to be the same on both sides, leaf by leaf.
+
+        If not, a writer has put them in another order, or made two of one, and nothing can be said of leaves. A fault
+        in all trees at once is not missed: that outputs show.
+        """
+        tree, b, a = _parted(self.pairs)
+        sizes = [np.bincount(np.unique(tree << _LEAF | leaf) >> _LEAF, minlength=self.trees) for leaf in (a, b)]
+        rows = np.bincount(tree, self.count, self.trees)
+        odd = np.bincount(tree, self.count * ~self._own, self.trees) > ODD * rows
+        return bool(2 * np.count_nonzero(odd | (sizes[0] != sizes[1])) <= self.trees)
+
+    @cached_property
+    def _own(self) -> NDArray[np.bool_]:
+        """[P] which pairs belong together: of those with one leaf of the second side the most frequent, or first."""
+        leaf = self.pairs >> _LEAF
+        order = np.lexsort((self.pairs, -self.count, leaf))
+        own = np.zeros(len(order), np.bool_)
+        own[order[np.flatnonzero(np.diff(leaf[order], prepend=-1))]] = True
+        return own
 
     def to_json(self) -> dict[str, Any]:
         """As the report's schema describes it."""
         cases = [asdict(stray) for stray in self.strays]
         return {"rows": self.rows, "trees": self.trees, "elsewhere": self.elsewhere, "cases": cases}
-
-    @cached_property
-    def _own(self) -> NDArray[np.bool_]:
-        """[P] which pairs belong together: one to one, the more frequent first."""
-        tree, a, b = _parted(self.pairs)
-        shared = np.zeros(len(self.pairs), np.bool_)
-        for leaf in (a, b):
-            _, group, size = np.unique(tree << _LEAF | leaf, return_inverse=True, return_counts=True)
-            shared |= size[group] > 1
-        own = ~shared
-        taken: set[tuple[str, int, int]] = set()
-        order = np.flatnonzero(shared)
-        for at in order[np.argsort(-self.count[order], kind="stable")]:
-            ends = {("a", int(tree[at]), int(a[at])), ("b", int(tree[at]), int(b[at]))}
-            own[at] = taken.isdisjoint(ends)
-            taken |= ends if own[at] else set()
-        return own
 
 
 _LEAF, _TREE, _EVENT = 21, 21, 40
@@ -148,7 +157,7 @@ _LEAF, _TREE, _EVENT = 21, 21, 40
 
 
 def _parted(pairs: Ints) -> tuple[Ints, Ints, Ints]:
-    """Trees, leaves of the first side and leaves of the second."""
+    """Trees, leaves of the second side and leaves of the first."""
     most = (1 << _LEAF) - 1
     return pairs >> 2 * _LEAF, pairs >> _LEAF & most, pairs & most
 
@@ -158,7 +167,7 @@ def met(probe: Probe, a: Ints, b: Ints) -> Leaves:
     events, trees = a.shape
     numbers = probe.numbers if probe.numbers is not None and len(probe.numbers) == events else np.arange(events)
     order = np.argsort(numbers, kind="stable")
-    cells = a[order].T << _LEAF + _TREE | b[order].T << _TREE | np.arange(events)  # [trees, events]
+    cells = b[order].T << _LEAF + _TREE | a[order].T << _TREE | np.arange(events)  # [trees, events]
     cells.sort(axis=1)
     pairs = cells >> _TREE
     start = np.flatnonzero(np.diff(pairs, axis=1, prepend=-1))
@@ -171,7 +180,7 @@ def met(probe: Probe, a: Ints, b: Ints) -> Leaves:
 
 
 def _kept(found: Leaves) -> Leaves:
-    """Of many partners of a leaf the first."""
+    """Of many partners of a leaf the first few."""
     leaf = np.flatnonzero(np.diff(found.pairs >> _LEAF, prepend=-1))
     size = np.diff(leaf, append=len(found.pairs))
     if size.max(initial=0) <= PARTNERS:
@@ -180,23 +189,6 @@ def _kept(found: Leaves) -> Leaves:
     pairs, count, first = found.pairs[kept], found.count[kept], found.first[kept]
     lost = found.lost + int(found.count[~kept].sum())
     return replace(found, pairs=pairs, count=count, first=first, lost=lost)
-
-
-def alike(a: Ints | None, b: Ints | None) -> bool:
-    """Whether two sides seem to hold the same trees in the same order: as many, and half of them part rows alike.
-
-    Where a writer has put trees in another order or made two of one, nothing can be said of leaves.
-    """
-    if a is None or b is None or a.shape != b.shape or not a.size:
-        return False
-    same = sum(np.array_equal(_parts(x), _parts(y)) for x, y in zip(a.T, b.T, strict=True))
-    return bool(2 * same >= a.shape[1])
-
-
-def _parts(leaf: Ints) -> Ints:
-    """Leaves [events], numbered in the order in which they first appear."""
-    _, first, inverse = np.unique(leaf, return_index=True, return_inverse=True)
-    return np.asarray(np.argsort(np.argsort(first))[inverse.ravel()], np.int64)
 
 
 def leaves_of(engine: Engine | None, arrays: Arrays) -> Ints | None:

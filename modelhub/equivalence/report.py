@@ -57,7 +57,7 @@ class Leg:
     """Why this leg could not run; empty when it did."""
     engine: str = ""
     """The engine of the second party, where several of its are compared at this precision."""
-    leaves: Leaves | None = None
+    met: Leaves | None = None
     """The leaves of trees both put rows in, where both engines tell."""
 
     @property
@@ -75,7 +75,12 @@ class Leg:
 
     def meet(self, leaves: Leaves) -> None:
         """Add the leaves of one more batch."""
-        self.leaves = leaves if self.leaves is None else self.leaves.merged(leaves)
+        self.met = leaves if self.met is None else self.met.merged(leaves)
+
+    @property
+    def leaves(self) -> Leaves | None:
+        """The same, where the trees of both stand in one order."""
+        return self.met if self.met is not None and self.met.comparable else None
 
     @property
     def verdict(self) -> str:

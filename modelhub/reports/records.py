@@ -224,12 +224,10 @@ def read_leaves(data: dict[str, Any]) -> Leaves:
 
 
 def _stray(data: dict[str, Any]) -> str:
-    length, usual = data["length"], data["usual"]
-    probe = read_text(data["probe"]) + _steps(None if length is None else int(length))
-    others = "" if usual is None else f", where other rows of leaf {int(data['a'])} are in {int(usual)}"
+    probe = read_text(data["probe"]) + _steps(None if data["length"] is None else int(data["length"]))
     return (
-        f"tree {int(data['tree'])}, {probe}, event {int(data['event'])}: "
-        f"leaf {int(data['a'])} against {int(data['b'])}{others}"
+        f"tree {int(data['tree'])}, {probe}, event {int(data['event'])}: leaf {int(data['a'])} against "
+        f"{int(data['b'])}, where other rows come from leaf {int(data['usual'])}"
     )
 
 

@@ -187,7 +187,7 @@ def test_a_threshold_between_equal_leaves_moved_by_one_float(name: str, form: st
     assert leg.leaves is not None
     (case,) = leg.leaves.strays
     assert (case.tree, case.probe) == (7, "threshold")
-    assert case.usual not in (None, case.b)
+    assert case.usual != case.a
     assert len(report.parameters) == 1  # and that is the place
     document = json.loads(report.dumps())
     jsonschema.Draft202012Validator(schema()).validate(document)
@@ -203,7 +203,7 @@ def test_the_command_line_tells_of_leaves(modelhub: Any, tmp_path: Path) -> None
     bad = modelhub("check", source, target, "--html", "report.html", "--summary", "report.md")
     assert bad.returncode == 1
     assert re.search(r"source – target, float32: [\d,]+ rows in 20 trees, \d+ times? in another leaf", bad.stderr)
-    assert re.search(r"tree 7, threshold, event \d+: leaf \d+ against \d+, where other rows", bad.stderr)
+    assert re.search(r"tree 7, threshold, event \d+: leaf \d+ against \d+, where other rows come", bad.stderr)
     assert "Traceback" not in bad.stderr
 
 
@@ -259,6 +259,15 @@ def test_sides_that_cannot_tell_are_left_out(tmp_path: Path) -> None:
     report = modelhub.convert(tmp_path / "forest.onnx", tmp_path / "forest.json")
     assert report is not None
     assert {leg.between for leg in report.legs if leg.leaves is not None} == {("source", "graph")}
+
+
+def test_a_linear_leaf_may_be_divided(fixtures: Path, tmp_path: Path) -> None:
+    """The graph has two for one in which a feature may be missing: to LightGBM it is one leaf with two values."""
+    pytest.importorskip("lightgbm")
+    report = modelhub.convert(fixtures / "lightgbm" / "linear_leaves" / "model.txt", tmp_path / "target.onnx")
+    assert report is not None
+    assert report.verdict == "equivalent"
+    assert differing(report) == set()
 
 
 def test_trees_behind_arithmetic_are_left_out(tmp_path: Path) -> None:
@@ -336,14 +345,41 @@ def test_batches_merge_in_any_order(seed: int, leaves: int, cuts: list[int]) -> 
     assert plain(whole.merged(other)) == plain(other.merged(whole))
     assert int(whole.count.sum()) + whole.lost == 900
     assert np.unique(whole.pairs >> 21, return_counts=True)[1].max() <= PARTNERS
+    assert len(whole.pairs) <= PARTNERS * 3 * leaves
 
 
 def test_rows_in_another_leaf_are_counted_and_named() -> None:
-    a = np.array([[4, 1], [4, 1], [7, 1], [7, 2], [9, 2], [9, 2]])
-    b = np.array([[0, 5], [0, 5], [2, 5], [2, 6], [1, 6], [2, 6]])
-    found = batch(np.arange(6), a, b)
-    assert (found.rows, found.trees, found.elsewhere) == (6, 2, 1)
+    a = np.array([[4, 1], [4, 1], [7, 1], [7, 2], [9, 2], [9, 2], [7, 2]])
+    b = np.array([[0, 5], [0, 5], [2, 5], [2, 6], [1, 6], [2, 6], [2, 6]])
+    found = batch(np.arange(7), a, b)
+    assert (found.rows, found.trees, found.elsewhere) == (7, 2, 1)
     (case,) = found.strays
-    assert (case.tree, case.a, case.b, case.usual, case.probe, case.length, case.event) == (0, 9, 2, 1, "all", None, 5)
-    shuffled = batch(np.arange(6), a, np.random.default_rng(0).integers(0, 9, a.shape))
+    assert (case.tree, case.a, case.b, case.usual, case.probe, case.length, case.event) == (0, 9, 2, 7, "all", None, 5)
+    assert found.comparable
+    shuffled = batch(np.arange(7), a, np.random.default_rng(0).integers(0, 2, a.shape))
     assert 0 < len(shuffled.strays) <= CASES
+    assert not shuffled.comparable
+
+
+def test_a_leaf_may_be_divided_and_not_be_joined() -> None:
+    coarse, fine = (np.repeat(np.arange(n), 12 // n)[:, np.newaxis] for n in (3, 6))
+    assert batch(np.arange(12), coarse, fine).elsewhere == 0
+    assert batch(np.arange(12), fine, coarse).elsewhere == 6
+
+
+def test_deep_trees_in_another_order_are_left_out(tmp_path: Path) -> None:
+    """Most rows have a leaf for themselves: what tells is that trees have other numbers of leaves."""
+    ensemble, skops = pytest.importorskip("sklearn.ensemble"), pytest.importorskip("skops.io")
+    x = np.random.default_rng(2).normal(size=(1500, FEATURES))
+    forest = ensemble.RandomForestRegressor(6, random_state=1).fit(x, x[:, 0] * x[:, 1] - x[:, 2])
+    skops.dump(forest, tmp_path / "model.skops")
+    target = write(tmp_path / "model.skops")
+    same = modelhub.check(tmp_path / "model.skops", target)
+    assert (same.verdict, sum(leg.leaves is not None for leg in same.legs)) == ("equivalent", 3)
+    proto = onnx.load(target)
+    roots = attribute(next(n for n in proto.graph.node if n.op_type == "TreeEnsemble"), "tree_roots").ints
+    roots[:] = list(roots)[1:] + list(roots)[:1]
+    onnx.save(proto, target)
+    report = modelhub.check(tmp_path / "model.skops", target)
+    assert {leg.verdict for leg in report.legs} <= {"identical", "equivalent"}
+    assert {leg.between for leg in report.legs if leg.leaves is not None} == {("source", "graph")}

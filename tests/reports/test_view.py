@@ -46,7 +46,7 @@ def test_rows_in_another_leaf_are_a_finding() -> None:
     assert (finding.verdict, finding.leg, finding.probe) == ("different", "graph-target", "leaves")
     assert finding.text == (
         "5,843 rows in 100 trees, 3 times in another leaf; tree 7, threshold, event 1234: leaf 9 against 4, "
-        "where other rows of leaf 9 are in 5"
+        "where other rows come from leaf 5"
     )
     assert of.exit_code == 1
     assert len(of.view.leaves) == 3
