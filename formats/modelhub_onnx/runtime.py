@@ -142,4 +142,7 @@ def _fixed(slots: list[Any]) -> int | None:
 
 
 def _last(error: Exception) -> str:
-    return safe_text(str(error).strip().splitlines()[-1], 200)
+    """What onnxruntime complains of, without its code for the kind."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    said = " ".join(lines if "INVALID_ARGUMENT" in lines[0] else lines[-1:])
+    return safe_text(said.split("INVALID_ARGUMENT : ")[-1], 200)

@@ -8,7 +8,7 @@ an agreement in between is the region of the fault, and the first node of the ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any
@@ -102,7 +102,7 @@ def _axes(x: Array, y: Array, tolerance: Array) -> tuple[int, ...] | None:
 
 def first_divergence(
     reference: Trace, target: Trace, ours: Sequence[Traced], theirs: Sequence[Traced], inputs: dict[str, str],
-    outputs: Iterable[tuple[str, str]],
+    outputs: Iterable[tuple[str, str]], slack: float = 1.0,
 ) -> Divergence:  # fmt: skip
     """Follow both graphs from the inputs.
 
@@ -113,6 +113,7 @@ def first_divergence(
         theirs: the same batches inside `target`.
         inputs: for every input of the target that of the reference.
         outputs: outputs that differ, in reference and target.
+        slack: by how many tolerances two values may differ and still be the same.
 
     """
     agreed = dict(inputs)
@@ -122,7 +123,7 @@ def first_divergence(
         named = [reference.value[node.name or ""]] if (node.name or "") in reference.value else []
         for candidate in [*named, *order]:
             match = matches(ours, theirs, candidate, value)
-            if match is not None and match.ratio <= 1:
+            if match is not None and match.ratio <= slack:
                 agreed[value] = candidate
                 break
     here, there = zip(*outputs, strict=True)
@@ -132,7 +133,9 @@ def first_divergence(
         value = target.value[node.name or ""]
         partner, match = _partner(reference, node, rest, lambda name, v=value: matches(ours, theirs, name, v))
         if partner is not None:
-            missing, before = _passed_over(reference, target, node, partner, agreed)
+            missing, before = _passed_over(
+                reference, target, node, partner, agreed, lambda a, b: _one(ours, theirs, a, b, slack)
+            )
             return Divergence(node, partner, match, agreed, missing, before)
     if parting:
         return Divergence(parting[0], None, Match(np.inf), agreed)
@@ -174,7 +177,12 @@ def _partner(reference: Trace, node: ir.Node, rest: Sequence[ir.Node], against: 
 
 
 def _passed_over(
-    reference: Trace, target: Trace, node: ir.Node, partner: ir.Node, agreed: dict[str, str]
+    reference: Trace,
+    target: Trace,
+    node: ir.Node,
+    partner: ir.Node,
+    agreed: dict[str, str],
+    one: Callable[[str, str], bool],
 ) -> tuple[tuple[ir.Node, ...], ir.Node | None]:
     """The nodes of the reference between what `node` reads and what `partner` reads, where the two are not the same."""
     if node.op_type != partner.op_type:
@@ -182,7 +190,21 @@ def _passed_over(
     for value, other in zip(node.inputs, partner.inputs, strict=False):
         if value is None or other is None or value.name not in agreed or agreed[value.name] == other.name:
             continue
+        if one(other.name or "", value.name):  # it is both: the one is the other with its axes in another order
+            continue
         between = region(reference, [other.name or ""], {agreed[value.name], *agreed.values()} - {other.name or ""})
         if between and other.name not in agreed.values():
             return tuple(between), _producers(target).get(value.name)
     return (), None
+
+
+def _one(ours: Sequence[Traced], theirs: Sequence[Traced], name: str, other: str, slack: float) -> bool:
+    """Whether two values are the same as they stand, but for axes of length 1."""
+    for a, b in zip(ours, theirs, strict=True):
+        if name not in a.values or other not in b.values:
+            return False
+        x, tolerance, y = a.values[name], a.tolerances[name], b.values[other]
+        x, tolerance, y = np.squeeze(x), np.squeeze(np.broadcast_to(tolerance, x.shape)), np.squeeze(y)
+        if x.shape != y.shape or same(x, y, slack * tolerance).ratio > 1:
+            return False
+    return True

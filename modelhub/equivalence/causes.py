@@ -257,6 +257,8 @@ def _attributes(ours: ir.Node, theirs: ir.Node, record: Interface) -> Iterator[s
         if name == "transB" or (a is not None and a.type == ir.AttributeType.GRAPH):
             continue
         x, y = _plain(a), _plain(b)
+        if _same_attribute(x, y):
+            continue
         what = BRANCHES.get(name, name)
         if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
             text = _compared(x, y, what, theirs.op_type)
@@ -264,6 +266,16 @@ def _attributes(ours: ir.Node, theirs: ir.Node, record: Interface) -> Iterator[s
                 yield text + (_split(x, y, theirs, record) if name == "nodes_splits" else "")
         elif isinstance(x, np.ndarray) or isinstance(y, np.ndarray) or x != y:
             yield f"{what} is {safe_text(y)} in the target, {safe_text(x)} in the source"
+
+
+def _same_attribute(x: object, y: object) -> bool:
+    """Whether two attributes mean the same: 0 is what most are that are not given, and floats are kept in float32."""
+    if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
+        few = x.shape == y.shape and x.size < 8 and x.dtype.kind == y.dtype.kind == "f"
+        return few and np.array_equal(x.astype(np.float32), y.astype(np.float32))
+    if isinstance(x, float) and isinstance(y, float):
+        return bool(np.float32(x) == np.float32(y))
+    return {type(x), type(y)} == {int, str} and 0 in (x, y)
 
 
 def _split(x: Array, y: Array, node: ir.Node, record: Interface) -> str:

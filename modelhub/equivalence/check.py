@@ -19,6 +19,7 @@ from modelhub import plugins
 from modelhub.conversion import load_interface, read
 from modelhub.equivalence.bench import bench
 from modelhub.equivalence.coverage import FLOORS
+from modelhub.equivalence.pairing import narrow
 from modelhub.equivalence.parties import knows_masks
 from modelhub.equivalence.presets import PRESETS
 from modelhub.equivalence.probes import Probe, Progress, probes
@@ -138,6 +139,8 @@ def readings(
         else:
             candidates = [theirs, theirs.unscaled()] if theirs.scaled else [theirs]
         models = [read(source, format=source_format, interface=record, options=options) for record in candidates]
+        for model in models:
+            narrow(model, other)
     if interface is None and candidates != [None]:
         notice(
             f"{source.name} names no variables: names and labels are taken from {target.name}, and cannot be compared "

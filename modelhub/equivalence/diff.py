@@ -47,6 +47,10 @@ NOTHING = Match(0.0)
 EVENTS = 2000
 """How many real events are taken."""
 
+GROSS, SLACK = 1000.0, 16.0
+"""Where an output differs by more than so many tolerances, inner values that differ by a few are not what is wrong: a
+converter that folds constants in float32 rounds numbers that the other graph does not have."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -188,7 +192,8 @@ class _Comparison:
             why = [f"{what} stand at other places: by position the two models agree"]
             result = replace(result, causes=tuple(why))
         else:
-            place, why = self._place(probe, every, [o for p, o, _ in failing if p is probe])
+            slack = SLACK if match.ratio > GROSS else 1.0
+            place, why = self._place(probe, every, [o for p, o, _ in failing if p is probe], slack)
             result = replace(result, place=place, causes=tuple(why))
             result = replace(result, parameters=parameter_differences(model, path, format_).lines)
         plainest = min((p for p, _, _ in failing), key=plainness)
@@ -258,7 +263,9 @@ class _Comparison:
             return False
         return all(self._failing(probe, way) is None for probe in failing)
 
-    def _place(self, probe: Probe, every: Sequence[Probe], outputs: Sequence[str]) -> tuple[Place, list[str]]:
+    def _place(
+        self, probe: Probe, every: Sequence[Probe], outputs: Sequence[str], slack: float
+    ) -> tuple[Place, list[str]]:
         """The first node that diverges, and what is wrong with it."""
         ordinary = next(p for p in every if p.length != 0)
         batches = [probe] if probe is ordinary or probe.length == 0 else [probe, ordinary]
@@ -269,7 +276,7 @@ class _Comparison:
         ends = [(name, there) for name, there, _ in straight.outputs if way is None or way.get(name) in outputs]
         ends = [(a, b) for a, b in ends if way is not None or a in outputs]
         found = first_divergence(
-            reference, self._theirs, seen, theirs, {there: here for there, here, _ in straight.inputs}, ends
+            reference, self._theirs, seen, theirs, {there: here for there, here, _ in straight.inputs}, ends, slack
         )
         why = causes(found, self._theirs)
         node = found.before if found.missing else found.node

@@ -6,7 +6,7 @@ By name where both know all of them, as users and engines do; else by position.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +16,12 @@ from modelhub.errors import Inconclusive
 from modelhub.graph.interface import Interface
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from modelhub.graph.interface import Input, Output
     from modelhub.protocols import Arrays
 
-__all__ = ["Pairing", "pairing"]
+__all__ = ["Pairing", "narrow", "pairing"]
 
 
 @dataclass(frozen=True)
@@ -88,3 +90,31 @@ def _order(have: Sequence[str], want: Sequence[str], *, names: bool) -> tuple[in
     if len(have) != len(want):
         raise Inconclusive(f"{len(have)} components in one model, {len(want)} in the other")
     return tuple(range(len(have)))
+
+
+def narrow(model: ir.Model, other: ir.Model) -> None:
+    """Fix the lengths of `model`'s inputs, in place, that are fixed in `other`: only with these can both be asked."""
+    record = Interface.of(model)
+    try:
+        pairs = pairing(record, Interface.of(other)).inputs
+    except Inconclusive:
+        return
+    ours, theirs = ({value.name: value for value in each.graph.inputs} for each in (model, other))
+    fixed: dict[str, int] = {}
+    for there, here, _ in pairs:
+        a, b = ours[here].shape, theirs[there].shape
+        if a is None or b is None or len(a) != len(b):
+            continue
+        for axis in range(1, len(a)):
+            size = b[axis]
+            if isinstance(size, int) and not isinstance(a[axis], int):
+                a[axis] = size
+                if axis == 1:
+                    fixed[here] = size
+    inputs = [
+        replace(entry, min_length=fixed[entry.tensor], max_length=fixed[entry.tensor])
+        if entry.sequence and entry.tensor in fixed
+        else entry
+        for entry in record.inputs
+    ]
+    replace(record, inputs=tuple(inputs)).store(model)
