@@ -7,6 +7,7 @@ in float64. In the same copy, sequence inputs whose number of steps no layer nee
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -46,6 +47,8 @@ def load(path: Path, interface: Interface, precision: str, options: ReadOptions)
             model, library, name = _model(path, file, precision, free, joins_masks, options)
             if precision == "float64" and not _computes_in_double(library):
                 raise Inconclusive(f"{name} multiplies matrices in float32 with this backend, whatever the dtype")
+            if precision == "float64" and "gelu" in json.dumps(file.config).lower() and not _exact_gelu(library):
+                raise Inconclusive(f"{name} has the constants of gelu in float32 with this backend, whatever the dtype")
     except UnreadableFile:
         raise
     except ModelhubError as error:
@@ -204,6 +207,18 @@ def _computes_in_double(library: Any) -> bool:
         layer.set_weights([x])
         product = _numpy(library, layer(ops.convert_to_tensor(x, dtype="float64")))
     return bool(np.allclose(product, x @ x, rtol=1e-13, atol=1e-13))
+
+
+def _exact_gelu(library: Any) -> bool:
+    """Whether gelu of float64 numbers is one, by either formula: TensorFlow rounds its constants to float32."""
+    x = np.linspace(-3, 3, 13)
+    curve = np.array([0.5 * v * (1 + math.erf(v / math.sqrt(2))) for v in x])
+    other = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    convert = library.ops.convert_to_tensor if hasattr(library, "ops") else np.asarray
+    return all(
+        np.allclose(_numpy(library, library.activations.gelu(convert(x), approximate=near)), wanted, rtol=1e-12, atol=0)
+        for near, wanted in ((False, curve), (True, other))
+    )
 
 
 @contextmanager

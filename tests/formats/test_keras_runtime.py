@@ -255,3 +255,20 @@ def test_the_check_leaves_keras_as_it_was(fixtures: Path) -> None:
     files = [str(folder / "architecture.json"), str(folder / "model.weights.h5")]
     run = subprocess.run([sys.executable, "-W", "ignore", "-c", program, *files], capture_output=True, text=True)
     assert run.stdout.split() == ["float32", "float32"], run.stderr
+
+
+def test_gelu_is_checked_in_the_precision_that_the_engine_has_it_in(tmp_path: Path) -> None:
+    """TensorFlow keeps its constants in float32: held against that in float64, every conversion would differ."""
+    from modelhub.equivalence.check import check_written
+    from modelhub.protocols import WriteOptions
+    from modelhub_onnx import Exporter
+
+    chain = [keras.Input((4,)), L.Dense(5, activation="gelu"), L.Dense(2)]
+    randomise(keras.Sequential(chain)).save(tmp_path / "model.keras")
+    model, _ = read(tmp_path / "model.keras", ReadOptions())
+    Exporter().write(model.clone(), tmp_path / "net.onnx", WriteOptions())
+    source = (tmp_path / "model.keras", "keras", ReadOptions())
+    report = check_written(model, source=source, target=(tmp_path / "net.onnx", "onnx", "net.onnx"))
+    assert report.verdict == "equivalent"
+    if keras.backend.backend() == "tensorflow":
+        assert [engine.rpartition(" ")[2] for engine in report.parties[0].engines] == ["float32"]
