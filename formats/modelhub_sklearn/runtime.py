@@ -7,6 +7,7 @@ classes that a model of our table needs: trees whose nodes are sound cannot lead
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +122,7 @@ class _Engine:
     name: str = "scikit-learn"
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        y = self._asked(self.method, arrays)
+        y = self._asked(lambda x: getattr(self.estimator, self.method)(x), arrays)
         if self.method == "predict" and hasattr(self.estimator, "classes_"):
             y = np.asarray(y)[:, np.newaxis] == np.asarray(self.estimator.classes_)
         parts = y if isinstance(y, list) else [y.toarray() if hasattr(y, "toarray") else y]
@@ -131,19 +132,28 @@ class _Engine:
         }
 
     def leaves(self, arrays: Arrays) -> NDArray[np.int64]:
-        """The node [events, trees] each event ends in, by the estimator's own `apply`."""
-        if not hasattr(self.estimator, "apply"):
-            raise Inconclusive(f"{type(self.estimator).__name__} does not tell leaves")
-        ends = np.asarray(self._asked("apply", arrays))
+        """The node [events, trees] each event ends in, by `apply` of the estimator itself or of its trees."""
+        ends = np.asarray(self._asked(self._apply(), arrays))
         return ends.reshape(len(ends), -1).astype(np.int64)
 
-    def _asked(self, method: str, arrays: Arrays) -> Any:
+    def _apply(self) -> Callable[[Any], Any]:
+        """What makes of rows the nodes they end in. Raises `Inconclusive` where the estimator is not made of trees."""
+        if hasattr(self.estimator, "apply"):
+            apply: Callable[[Any], Any] = self.estimator.apply
+            return apply
+        trees = list(getattr(self.estimator, "estimators_", []))
+        if not trees or not all(hasattr(tree, "tree_") for tree in trees):
+            raise Inconclusive(f"{type(self.estimator).__name__} does not tell leaves")
+        columns = getattr(self.estimator, "estimators_features_", [slice(None)] * len(trees))
+        return lambda x: np.stack([t.apply(x[:, c]) for t, c in zip(trees, columns, strict=True)], axis=1)
+
+    def _asked(self, method: Callable[[Any], Any], arrays: Arrays) -> Any:
         """What a method of the estimator says of the rows."""
         x = self.interface.prepare(arrays, "float64")[self.interface.inputs[0].tensor]
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")  # names it was fitted with, divisions by zero
-                return getattr(self.estimator, method)(self._rows(np.asarray(x, np.float64)))
+                return method(self._rows(np.asarray(x, np.float64)))
         except Exception as error:
             raise Inconclusive(f"scikit-learn refuses the rows: {safe_text(error, 160)}") from None
 

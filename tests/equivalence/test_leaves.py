@@ -132,6 +132,20 @@ def test_trees_of_several_classes_stand_in_order(name: str, tmp_path: Path) -> N
     assert len(leaves) == 3
 
 
+@pytest.mark.parametrize("name", ["AdaBoostClassifier", "BaggingRegressor", "IsolationForest"])
+def test_ensembles_that_do_not_tell_have_trees_that_do(name: str, tmp_path: Path) -> None:
+    ensemble, skops = pytest.importorskip("sklearn.ensemble"), pytest.importorskip("skops.io")
+    x, y = rows()
+    part = {"AdaBoostClassifier": {}, "BaggingRegressor": {"max_features": 3}, "IsolationForest": {"max_samples": 60}}
+    forest = getattr(ensemble, name)(n_estimators=7, random_state=1, **part[name]).fit(np.nan_to_num(x), y)
+    skops.dump(forest, tmp_path / "model.skops")
+    report = modelhub.check(tmp_path / "model.skops", write(tmp_path / "model.skops"))
+    assert report.verdict in ("identical", "equivalent")
+    found = {leg.between: (leg.leaves.trees, leg.leaves.elsewhere) for leg in report.legs if leg.leaves is not None}
+    pairs = [("source", "graph"), ("source", "target"), ("graph", "target")]
+    assert found == dict.fromkeys(pairs, (len(forest.estimators_), 0))
+
+
 def attribute(node: onnx.NodeProto, name: str) -> Any:
     return next(a for a in node.attribute if a.name == name)
 
