@@ -14,8 +14,9 @@ from modelhub_keras.step import Step, Tensor, layer, single
 
 __all__: list[str] = []
 
-FAR = {"float32": -1e9, "float64": -1e9}
-"""What Keras adds to the scores of masked keys (layers/activations/softmax.py, _large_negative_number)."""
+FAR, FARTHEST = -1e9, -0.7 * 3.38953e38
+"""The scores that Keras gives to masked keys: where it computes with layers (layers/activations/softmax.py), and where
+with one fused operation (backend/tensorflow/nn.py, _get_large_negative). Older Keras adds -1e9 to the score instead."""
 
 
 @layer("MultiHeadAttention", masks="own", many=True)
@@ -43,10 +44,13 @@ def multi_head_attention(step: Step, query: Tensor, *others: Tensor) -> list[Ten
     # [N, heads, T, width] times [N, heads, width, S].
     scaled = b.op("Mul", q, step.scalar(single(1.0 / math.sqrt(width))))
     scores = b.op("MatMul", scaled, b.op("Transpose", k, perm=[0, 1, 3, 2]))
-    keep = _keep(step, query, key, value)
+    keep, told = _keep(step, query, key, value), step.kwargs.pop("return_attention_scores", None)
+    fused = not told and not options.number("dropout", default=0.0)  # layers/attention/multi_head_attention.py
     if keep is not None:
-        scores = b.op("Add", scores, b.op("Where", keep, step.scalar(0.0), step.scalar(FAR[step.walk.dtype.name])))
+        scores = b.op("Where", keep, scores, step.scalar(FARTHEST if fused else FAR))
     weights = b.op("Softmax", scores, axis=-1)
+    if keep is not None and not fused:
+        weights = b.op("Where", keep, weights, step.scalar(0.0))  # of a query without any key
     mixed = b.op("Transpose", b.op("MatMul", weights, v), perm=[0, 2, 1, 3])
     flat = b.op("Reshape", mixed, b.ints(0, 0, heads * deep))
     out = step.size(query.width)
@@ -55,7 +59,7 @@ def multi_head_attention(step: Step, query: Tensor, *others: Tensor) -> list[Ten
         now = b.op("MatMul", flat, step.constant(kernel.reshape(heads * deep, out), "kernel"))
         now = b.op("Add", now, step.constant(bias[0], "bias")) if bias else now
     result = Tensor(now, ("N", query.shape[1], out), mask=query.mask)
-    if step.kwargs.pop("return_attention_scores", None):
+    if told:
         return [result, Tensor(weights, ("N", heads, query.shape[1], key.shape[1]))]
     return [result]
 

@@ -322,3 +322,20 @@ def test_probes_are_cut() -> None:
     assert found.parting is not None
     assert found.parting.probe.events == 64
     assert any(probe.events > 64 for probe in probes(model, 0))
+
+
+@pytest.mark.parametrize(("dropout", "causal"), [(0.0, False), (0.0, True), (0.1, False), (0.1, True)])
+def test_attention_leaves_masked_keys_out_however_large_the_scores(
+    dropout: float, causal: bool, tmp_path: Path
+) -> None:
+    keras = pytest.importorskip("keras")
+    if keras.backend.backend() == "torch":
+        pytest.skip("Keras on torch fills the rows of queries without keys otherwise")
+    tracks = keras.Input((None, 3), name="tracks")
+    x = keras.layers.Masking(name="mask")(tracks)
+    x = keras.layers.MultiHeadAttention(2, 3, dropout=dropout, name="attention")(x, x, use_causal_mask=causal)
+    model = keras.Model(tracks, keras.layers.Dense(2, name="head")(keras.layers.GlobalAveragePooling1D(name="mean")(x)))
+    model.save(tmp_path / "model.keras")
+    found = held(tmp_path / "model.keras")
+    assert found.parting is None
+    assert found.compared == found.agreeing == 4
