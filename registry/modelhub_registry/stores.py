@@ -24,6 +24,7 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -117,8 +118,12 @@ def pieces(file: BinaryIO) -> Iterator[bytes]:
 
 
 def chunks(path: str | os.PathLike[str]) -> Iterator[bytes]:
-    """The bytes of a local file in pieces."""
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+    """The bytes of a local file in pieces. Raises `OSError` also for what is no regular file."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would keep us waiting for who writes into it
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file")
+    with open(handle, "rb", buffering=0) as file:  # noqa: PTH123
         yield from pieces(file)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -90,6 +91,38 @@ def test_any_blob(full: Registry, how: Callable[[Path], None], tmp_path: Path) -
         assert any(blob.name in finding.what for finding in full.verify()), blob.name
         blob.write_bytes(before)
     assert full.verify() == []
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("how", [pipe, device, folder], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("where", ["blobs/sha256/*", "log/btag/000001.json", "registry.json"])
+def test_what_is_no_file(full: Registry, how: Callable[[Path], None], where: str, tmp_path: Path) -> None:
+    """In place of any file: it is told, and nobody waits for what a pipe or a device may say."""
+    how(sorted(full.root.glob(where))[0])
+    full.close()
+    with Registry(full.root) as again:
+        if where != "log/btag/000001.json":  # what the index has read is in it
+            with pytest.raises(RegistryError, match="not a regular file"):
+                everything(again, tmp_path / "out")
+        try:
+            told = " ".join(finding.what for finding in again.fsck())
+        except RegistryError as error:  # without its settings it is no registry
+            told = str(error)
+        assert "not a regular file" in told
 
 
 def test_swapped_blobs(full: Registry, tmp_path: Path) -> None:
