@@ -26,6 +26,10 @@ BUILT_IN = ("convert", "check", "diff", "report", "inspect", "formats", "init-ci
 """Each is the function of its name in the module of its name in `modelhub.commands`, with _ for -."""
 
 
+LONGEST = 500
+"""Characters of what is said of a wrong call."""
+
+
 class _Commands(click.Group):
     """The built-in commands, and those that plug-ins add, looked up when they are wanted."""
 
@@ -63,7 +67,10 @@ def main() -> None:
         with _notices():
             code = cli.main(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        if len(error.message) <= LONGEST:
+            error.show()
+        else:  # it quotes what was given
+            click.echo(f"Error: {safe_text(error.message, LONGEST)}", err=True)
         code = error.exit_code
     except click.exceptions.Abort:
         code = 130

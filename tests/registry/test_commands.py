@@ -250,6 +250,14 @@ def test_through_the_main_command(modelhub, files) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("call", [("where", "a=1", "--limit"), ("nonsense",), ("gc", "--grace")])
+def test_a_wrong_call_is_told_shortly(modelhub, call: tuple[str, ...]) -> None:
+    done = modelhub("registry", *call, "9x" * 20_000)
+    assert done.returncode == 2
+    assert "Error: " in done.stderr
+    assert len(done.stderr) < 1000
+
+
 def test_asking_and_comparing(run, files, report, tmp_path: Path) -> None:
     source, exported = files(net_pt="weights", net_json="{}")
     told = report(source, exported)
