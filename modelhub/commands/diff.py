@@ -72,5 +72,5 @@ def diff(
     if found.verdict == "different":
         raise Different(f"{target.name} does not compute what {source.name} computes", found)
     if found.verdict == "inconclusive":
-        missing = [*found.missing, *(found.report.missing if found.report is not None else ())]
+        missing = dict.fromkeys([*found.missing, *(found.report.missing if found.report is not None else ())])
         raise Inconclusive(f"no difference was found, but the check is incomplete: {'; '.join(missing)}")

@@ -57,7 +57,7 @@ def show(found: Diff) -> None:
         _rows(console, told)
     for doubt in found.doubts:
         console.print(f"  {doubt}", style="red", markup=False)
-    for reason in dict.fromkeys(found.missing):
+    for reason in dict.fromkeys(found.missing if found.probes else ()):
         console.print(f"  not asked: {reason}", style="yellow", markup=False)
 
 
