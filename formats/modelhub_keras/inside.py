@@ -14,13 +14,13 @@ Take = Callable[[str, Any], None]
 
 
 @contextmanager
-def overheard(library: Any, model: Any, take: Take) -> Iterator[None]:
-    """While this lasts, each layer of `model` gives what it computes to `take` too, under its name in the reader.
+def overheard(library: Any, model: Any, take: Take, kind: type = object) -> Iterator[None]:
+    """While this lasts, each layer of `model`, if a `kind`, gives what it computes to `take` too, under its name.
 
     Networks inside the model are gone into; layers inside wrappers, which may run many times in one call, are not.
     """
     stack: list[str] = []
-    changed = list(_operations(library, model))
+    changed = [operation for operation in _operations(library, model) if isinstance(operation, kind)]
     for operation in changed:
         operation.__dict__["call"] = _told(operation, take, stack)
     try:

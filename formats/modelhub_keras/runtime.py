@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = ["KerasEngine", "load"]
 
+ADAPTED = "keras (config adapted)"
+"""The engine's name where the model was rebuilt."""
+
 
 def load(path: Path, interface: Interface, precision: str, options: ReadOptions) -> KerasEngine:
     """The model in `path` as Keras runs it. Raises `Inconclusive` where Keras cannot."""
@@ -82,7 +85,8 @@ class KerasEngine:
             if name in wanted:
                 found.setdefault(name, []).append(_numpy(self._library, tensor).copy())
 
-        with overheard(self._library, self._model, take):
+        kind = self._library.layers.Layer if self.name == ADAPTED else object  # rebuilt operations get names anew
+        with overheard(self._library, self._model, take, kind):
             self._run(arrays)
         return [(name, results[0]) for name, results in found.items() if len(results) == 1]
 
@@ -129,7 +133,7 @@ def _model(
     problems.append(f"keras {library.__version__}: {reason}")
     try:
         with _floats(library, precision):
-            return rebuild(library, file, precision, free), library, "keras (config adapted)"
+            return rebuild(library, file, precision, free), library, ADAPTED
     except Exception as error:
         problems.append(f"rebuilt: {_first_line(error)}")
     raise Inconclusive(f"{path}: Keras cannot run this file ({'; '.join(problems)})")
