@@ -54,27 +54,35 @@ def _batch_normalization(op: Scribe, node: ir.Node) -> ir.Value | None:
     return op("Add", op("Mul", centred, op.constant(scale.reshape(-1, *tail))), op.constant(betas.reshape(-1, *tail)))
 
 
+def _normalized(op: Scribe, node: ir.Node, x: ir.Value, first: int) -> ir.Value:
+    """(x - mean) / sqrt(var + epsilon) over the axes from `first` (counted from the end, so below 0) on."""
+    axes = op.ints(*range(first, 0))
+    centred = op("Sub", x, op("ReduceMean", x, axes, keepdims=1))
+    variance = op("ReduceMean", op("Mul", centred, centred), axes, keepdims=1)
+    return op("Div", centred, op("Sqrt", op("Add", variance, op.constant(real(node, "epsilon", 1e-5)))))
+
+
 def _layer_normalization(op: Scribe, node: ir.Node) -> ir.Value | None:
-    """(x - mean) / sqrt(var + epsilon) * scale + bias over the last axis (ONNX LayerNormalization)."""
+    """(x - mean) / sqrt(var + epsilon) * scale + bias over the axes from `axis` on (ONNX LayerNormalization)."""
     x, *affine = operands(node)
     axis = node.attributes.get("axis")
-    rank = len(x.shape) if x.shape is not None else 0
-    if rank == 0 or (-1 if axis is None else axis.as_int()) not in (-1, rank - 1):
-        return None
-    last = op.graph.initializers.get("modelhub/last_axis")
-    if last is None:
-        last = ir.Value(
-            name="modelhub/last_axis",
-            type=ir.TensorType(ir.DataType.INT64),
-            shape=ir.Shape([1]),
-            const_value=ir.tensor(np.array([-1])),
-        )
-        op.graph.register_initializer(last)
-    centred = op("Sub", x, op("ReduceMean", x, last, keepdims=1))
-    variance = op("ReduceMean", op("Mul", centred, centred), last, keepdims=1)
-    y = op("Div", centred, op("Sqrt", op("Add", variance, op.constant(real(node, "epsilon", 1e-5)))))
-    y = op("Mul", y, affine[0])
+    first = -1 if axis is None else axis.as_int()
+    if first >= 0:
+        if x.shape is None:
+            return None
+        first -= len(x.shape)
+    y = op("Mul", _normalized(op, node, x, first), affine[0])
     return op("Add", y, affine[1]) if len(affine) > 1 else y
+
+
+def _instance_normalization(op: Scribe, node: ir.Node) -> ir.Value | None:
+    """(x - mean) / sqrt(var + epsilon) * scale + bias, each channel by itself (ONNX InstanceNormalization)."""
+    x, scale, bias = operands(node)
+    if x.shape is None or len(x.shape) < 3:
+        return None
+    tail = op.ints(-1, *(1 for _ in x.shape[2:]))
+    y = op("Mul", _normalized(op, node, x, 2 - len(x.shape)), op("Reshape", scale, tail))
+    return op("Add", y, op("Reshape", bias, tail))
 
 
 def _leaky_relu(op: Scribe, node: ir.Node) -> ir.Value:
@@ -217,6 +225,7 @@ _SPELLED_OUT: dict[str, Spell] = {
     "GlobalMaxPool": _pool("ReduceMax"),
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _hard_swish,
+    "InstanceNormalization": _instance_normalization,
     "LSTM": lstm,
     "LayerNormalization": _layer_normalization,
     "LeakyRelu": _leaky_relu,

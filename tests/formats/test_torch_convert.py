@@ -78,3 +78,25 @@ def test_a_gru_of_torch_is_refused_by_lwtnn(fixtures: Path, tmp_path: Path) -> N
     with pytest.raises(Unsupported, match="resets after the recurrent product"):
         modelhub.convert(fixtures / "torch/gru/net.pt2", tmp_path / "net.json", target_format="lwtnn", check=False)
     assert not list(tmp_path.iterdir())
+
+
+class Norms(nn.Module):
+    """Every kind of mean and variance taken of an event itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last, self.both = nn.LayerNorm(6), nn.LayerNorm((4, 6), elementwise_affine=False, eps=1e-3)
+        self.group, self.instance = nn.GroupNorm(2, 4), nn.InstanceNorm1d(4, affine=True, eps=1e-3)
+
+    def forward(self, x):
+        return self.last(x), self.both(x), self.group(x), self.instance(x)
+
+
+def test_norms_of_an_event_are_checked_in_double(tmp_path: Path) -> None:
+    source = export(Norms().eval(), (torch.randn(3, 4, 6),), tmp_path / "net.pt2")
+    report = modelhub.convert(source, tmp_path / "net.onnx")
+    assert report.verdict == "equivalent"
+    (exact,) = (leg for leg in report.legs if leg.precision == "float64")
+    assert exact.verdict == "equivalent"
+    assert exact.worst is not None
+    assert exact.worst.worst.largest < 1e-12

@@ -43,6 +43,8 @@ STEPS = [
     "pools",
     "batch normalization",
     "layer normalization",
+    "normalization over two axes",
+    "instance normalization",
     "highway",
     "maxout",
     "branch",
@@ -104,6 +106,14 @@ def step(b: Builder, x: ir.Value, kind: str, rng: np.random.Generator) -> ir.Val
             return b.op("BatchNormalization", x, scale, shift, mean, variance, epsilon=1e-3)
         case "layer normalization":
             return b.op("LayerNormalization", x, const(WIDTH), const(WIDTH), epsilon=1e-5)
+        case "normalization over two axes":
+            square = b.op("Reshape", x, b.ints(-1, 2, WIDTH // 2))
+            both = b.op("LayerNormalization", square, const(2, WIDTH // 2), axis=1, epsilon=1e-3)
+            return b.op("Reshape", both, b.ints(-1, WIDTH))
+        case "instance normalization":
+            square = b.op("Reshape", x, b.ints(-1, 2, WIDTH // 2))
+            each = b.op("InstanceNormalization", square, const(2), const(2), epsilon=1e-3)
+            return b.op("Reshape", each, b.ints(-1, WIDTH))
         case "highway":
             return b.block(blocks.highway(), x, b.op("Relu", x), b.op("MatMul", x, const(WIDTH, WIDTH)))[0]
         case "maxout":
