@@ -1,4 +1,4 @@
-"""What the commands print: JSON for machines, tables that fit 80 columns for people."""
+"""What the commands print: JSON for machines, tables that fit a terminal of 80 columns for people."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ __all__ = [
     "summary_json",
     "version_json",
 ]
+
+WIDE = 1000
+"""Columns for a table that goes to a file or another program."""
 
 
 def version_json(version: Version) -> dict[str, Any]:
@@ -143,7 +146,9 @@ def _file(line: Line, side: dict[str, Any] | None) -> str:
 
 
 def _console() -> Console:
-    return Console(markup=False, highlight=False, emoji=False)
+    """Standard output; where it is no terminal a row stays one line, for whoever reads it by lines."""
+    console = Console(markup=False, highlight=False, emoji=False)
+    return console if console.is_terminal else Console(width=WIDE, markup=False, highlight=False, emoji=False)
 
 
 def _table(*columns: str) -> Table:

@@ -90,15 +90,18 @@ def test_the_whole_way(run, files, report, tmp_path: Path) -> None:
     assert "made anew" in run("reindex").stderr
 
 
-def test_tables_fit_80_columns(run, files, report) -> None:
+def test_tables_fit_a_terminal_and_are_lines_elsewhere(run, files, report, monkeypatch) -> None:
     name = "a-rather-long-name-of-a-flavour-tagging-network"
     source, json_, onnx = files(net_pt="weights", net_json="{}", net_onnx="graph")
     ok(run("push", name, source, json_, onnx, "--report", report(source, json_), "--report", report(source, onnx)))
     for alias in ("candidate-2026", "prod"):
         ok(run("alias", name, alias))
+    assert any(f"{name}@1" in line and "pt -> json, onnx" in line for line in ok(run("list")).splitlines())
+    for key, value in (("TTY_COMPATIBLE", "1"), ("NO_COLOR", "1"), ("COLUMNS", "80")):  # rich takes it for a terminal
+        monkeypatch.setenv(key, value)
     for args in (("list",), ("show", name), ("which", source)):
         out = ok(run(*args))
-        assert max(map(len, out.splitlines())) <= 80, out
+        assert max(len(click.unstyle(line)) for line in out.splitlines()) <= 80, out
         assert "equivalent" in out
 
 
