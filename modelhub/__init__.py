@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modelhub.conversion import convert, read, write
+    from modelhub.difference.diff import diff
     from modelhub.equivalence.check import check
-    from modelhub.equivalence.diff import diff
     from modelhub.inspection import inspect
 
 __version__ = "0.1.0"
@@ -27,7 +27,7 @@ __all__ = ["check", "convert", "diff", "inspect", "read", "write"]
 _HOME = {
     "check": "modelhub.equivalence.check",
     "convert": "modelhub.conversion",
-    "diff": "modelhub.equivalence.diff",
+    "diff": "modelhub.difference.diff",
     "inspect": "modelhub.inspection",
     "read": "modelhub.conversion",
     "write": "modelhub.conversion",

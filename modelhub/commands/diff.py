@@ -43,11 +43,11 @@ def diff(
     Exit codes: 0 no difference, 1 different, 6 inconclusive.
     """
     from modelhub.data import DataSpec
+    from modelhub.difference.diff import diff as run
+    from modelhub.difference.render import show, to_json
+    from modelhub.difference.repro import write_repro
     from modelhub.equivalence.check import SEED
-    from modelhub.equivalence.diff import diff as run
-    from modelhub.equivalence.diff_render import show, to_json
     from modelhub.equivalence.render import progress
-    from modelhub.equivalence.repro import write_repro
 
     found = run(
         source,

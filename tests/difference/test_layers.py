@@ -20,11 +20,11 @@ from click.testing import CliRunner
 
 from modelhub import plugins
 from modelhub.conversion import convert, read
-from modelhub.equivalence.diff import Diff, diff
-from modelhub.equivalence.diff_render import to_json
-from modelhub.equivalence.layers import Layers, compared, layered
+from modelhub.difference.diff import Diff, diff
+from modelhub.difference.layers import Layers, compared, layered
+from modelhub.difference.render import to_json
+from modelhub.difference.trace import traced
 from modelhub.equivalence.probes import probes
-from modelhub.equivalence.trace import traced
 from modelhub.graph.interface import Interface
 from modelhub.protocols import ReadOptions
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelhub.equivalence import minimise as module
-from modelhub.equivalence.minimise import median_event, minimise
+from modelhub.difference import minimise as module
+from modelhub.difference.minimise import median_event, minimise
 
 
 def event(*values: float, dtype: str = "float32") -> dict[str, np.ndarray]:

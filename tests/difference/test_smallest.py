@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelhub.equivalence.smallest import doubts
+from modelhub.difference.smallest import doubts
 
 NAN = float("nan")
 

@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from modelhub.equivalence.bisect import same
-from modelhub.equivalence.diff import Diff, diff
+from modelhub.difference.bisect import same
+from modelhub.difference.diff import Diff, diff
 from modelhub.graph.builder import Builder
 from modelhub.protocols import WriteOptions
 from modelhub_onnx import Exporter

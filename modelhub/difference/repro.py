@@ -23,7 +23,7 @@ from modelhub.graph.precision import to_precision
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modelhub.equivalence.diff import Diff
+    from modelhub.difference.diff import Diff
 
 __all__ = ["write_repro"]
 

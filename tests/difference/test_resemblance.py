@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelhub.equivalence.resemblance import resemblance
+from modelhub.difference.resemblance import resemblance
 
 RANDOM = np.random.default_rng(4)
 FLAT, STEPS = RANDOM.normal(size=(20, 5)), RANDOM.normal(size=(20, 4, 4))

@@ -12,8 +12,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from modelhub.difference.diff import diff
 from modelhub.equivalence.check import check
-from modelhub.equivalence.diff import diff
 from modelhub.errors import Inconclusive
 
 pytest.importorskip("keras")

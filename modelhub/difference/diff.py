@@ -19,17 +19,17 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from modelhub.equivalence.bisect import Match, first_divergence, matches, region, same
-from modelhub.equivalence.causes import causes, layer
+from modelhub.difference.bisect import Match, first_divergence, matches, region, same
+from modelhub.difference.causes import causes, layer
+from modelhub.difference.layers import Layers, compared, layered, plainness
+from modelhub.difference.minimise import Minimal
+from modelhub.difference.smallest import Said, Sides, burnt_in, doubts, engines_say, smallest
+from modelhub.difference.trace import Trace, Traced, traced
 from modelhub.equivalence.check import SEED, Readings, check, readings
-from modelhub.equivalence.layers import Layers, compared, layered, plainness
-from modelhub.equivalence.minimise import Minimal
 from modelhub.equivalence.pairing import Pairing, pairing
 from modelhub.equivalence.parties import Side, knows_masks, load_side
 from modelhub.equivalence.probes import Probe, Progress, probes
 from modelhub.equivalence.report import Party
-from modelhub.equivalence.smallest import Said, Sides, burnt_in, doubts, engines_say, smallest
-from modelhub.equivalence.trace import Trace, Traced, traced
 from modelhub.equivalence.where import parameter_differences, record_differences, written_anew
 from modelhub.errors import Inconclusive, Notice
 from modelhub.graph.interface import Interface

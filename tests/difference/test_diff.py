@@ -18,8 +18,8 @@ import pytest
 
 from modelhub.conversion import convert
 from modelhub.data import DataSpec
-from modelhub.equivalence.diff import Diff, diff
-from modelhub.equivalence.diff_render import to_json
+from modelhub.difference.diff import Diff, diff
+from modelhub.difference.render import to_json
 from modelhub.errors import UsageError
 from modelhub.graph.builder import Builder
 from modelhub.graph.interface import Feature, Input, Interface, Output

@@ -12,8 +12,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from modelhub.equivalence.bisect import Divergence
-from modelhub.equivalence.trace import Trace
+from modelhub.difference.bisect import Divergence
+from modelhub.difference.trace import Trace
 from modelhub.errors import safe_text
 from modelhub.graph.canonical import const
 from modelhub.graph.interface import Interface

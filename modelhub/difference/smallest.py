@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modelhub.equivalence.bisect import same
-from modelhub.equivalence.minimise import Event, Minimal, Place, median_event, minimise
+from modelhub.difference.bisect import same
+from modelhub.difference.minimise import Event, Minimal, Place, median_event, minimise
+from modelhub.difference.trace import Trace, Traced
 from modelhub.equivalence.pairing import Pairing
 from modelhub.equivalence.parties import Side
 from modelhub.equivalence.probes import Probe
-from modelhub.equivalence.trace import Trace, Traced
 from modelhub.errors import Inconclusive
 
 if TYPE_CHECKING:

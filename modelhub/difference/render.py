@@ -17,10 +17,10 @@ from modelhub.graph.interface import Interface
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modelhub.equivalence.bisect import Match
-    from modelhub.equivalence.diff import Diff
-    from modelhub.equivalence.layers import Layers
-    from modelhub.equivalence.minimise import Minimal, Place
+    from modelhub.difference.bisect import Match
+    from modelhub.difference.diff import Diff
+    from modelhub.difference.layers import Layers
+    from modelhub.difference.minimise import Minimal, Place
 
 __all__ = ["show", "to_json"]
 

@@ -18,18 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelhub import plugins
-from modelhub.equivalence.bisect import Match, region, same
+from modelhub.difference.bisect import Match, region, same
+from modelhub.difference.causes import layer
+from modelhub.difference.mending import mended
+from modelhub.difference.resemblance import resemblance
+from modelhub.difference.smallest import burnt_in
 from modelhub.equivalence.bounds import CLAMP
-from modelhub.equivalence.causes import layer
-from modelhub.equivalence.mending import mended
-from modelhub.equivalence.resemblance import resemblance
-from modelhub.equivalence.smallest import burnt_in
 from modelhub.errors import Inconclusive, safe_text
 from modelhub.graph.builder import LAYERS
 
 if TYPE_CHECKING:
+    from modelhub.difference.trace import Trace, Traced
     from modelhub.equivalence.probes import Probe
-    from modelhub.equivalence.trace import Trace, Traced
     from modelhub.graph.interface import Interface
     from modelhub.protocols import Arrays, Layered, ReadOptions
 

@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from modelhub.equivalence.trace import Trace, Traced
+from modelhub.difference.trace import Trace, Traced
 
 __all__ = ["Divergence", "Match", "first_divergence", "matches", "region", "same"]
 
