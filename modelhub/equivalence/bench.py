@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from modelhub import __version__
 from modelhub.equivalence.bounds import Bound, Spread, bound, moved
@@ -139,15 +142,20 @@ class Bench:
         """Give one batch to every engine, and compare the answers pair by pair."""
         return self.ask(probe)()
 
-    def ask(self, probe: Probe) -> Callable[[], Outcome]:
-        """Give one batch to every engine; the comparing that is left to do may be done beside the next batch."""
+    def ask(self, probe: Probe, pool: Executor | None = None) -> Callable[[], Outcome]:
+        """Give one batch to every engine; the comparing that is left to do may be done beside the next batch.
+
+        In the threads of `pool`, where there is one, sides work side by side.
+        """
         nothing: tuple[ProbeResult | None, ...] = (None,) * len(self.pairs)
         if not any(side.engines for side in self.sides):
             return lambda: Outcome(nothing)
         # not every engine has a meaning for an empty sequence, takes NaN, or any length that padding hides from others
         optional = probe.length == 0 or not probe.judged or bool(probe.padded)
         try:
-            answers = {side.party.role: side.answer(probe, lenient=optional) for side in self.sides}
+            answer = partial(Side.answer, probe=probe, lenient=optional)
+            asked = (map if pool is None else pool.map)(answer, self.sides)
+            answers = {side.party.role: each for side, each in zip(self.sides, asked, strict=True)}
             behind = self._graph.padded(probe) if probe.padded and self._graph.engines else {}
         except Inconclusive as error:
             if probe.length is not None and not self.sides[0].takes(probe.arrays):
@@ -318,7 +326,9 @@ def bench(
     *,
     leaves: bool = False,
 ) -> Iterator[Bench]:
-    """The three sides of a check.
+    """The three sides of a check; matrices are multiplied in one thread until the end of the `with` block.
+
+    So a report does not depend on how many cores there are, and nothing waits busily on a core that others want.
 
     Args:
         model: the canonical graph, with the record in force.
@@ -332,7 +342,7 @@ def bench(
     interface = Interface.of(model)
     source_path, source_format, options = source
     target_path, target_format, target_name = target
-    with tempfile.TemporaryDirectory(prefix="modelhub-") as folder:
+    with tempfile.TemporaryDirectory(prefix="modelhub-") as folder, threadpool_limits(1, user_api="blas"):
         sides = [
             load_side("source", source_path, source_format, interface, options),
             graph_side(model, interface, Path(folder)),

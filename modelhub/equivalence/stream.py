@@ -39,6 +39,9 @@ __all__ = ["Job", "Part", "run", "stream"]
 KIND = "data"
 """The class of probes that real data are."""
 
+SIDES = 3
+"""Sides of a check, each of which gets a thread."""
+
 QUEUE = 2
 """Batches whose answers wait to be compared."""
 
@@ -159,15 +162,15 @@ def _ready(job: Job) -> Iterator[tuple[Bench, Events]]:
 
 
 def _run(job: Job, stand: Bench, events: Events, blocks: range, progress: Progress = iter) -> Part:
-    """Reading, the engines and comparing go on side by side, each in a thread of its own."""
+    """Reading, the engines of the sides and comparing go on side by side, in threads of their own."""
     part = Part(stand.report(job.seed, events.interface), _named(job.data.path), left_out=events.left_out)
     coming = ahead(_hashed(events, blocks))
-    with ThreadPoolExecutor(1) as clerk:
+    with ThreadPoolExecutor(1) as clerk, ThreadPoolExecutor(SIDES) as pool:
         waiting: deque[Future[None]] = deque()
         for index in progress(blocks):
             batches, part.content[index] = next(coming)
             for batch in batches:
-                waiting.append(clerk.submit(_take, part.report, batch, stand.ask(_probe(batch))))
+                waiting.append(clerk.submit(_take, part.report, batch, stand.ask(_probe(batch), pool)))
                 if len(waiting) > QUEUE:
                     waiting.popleft().result()
         for future in waiting:
