@@ -25,6 +25,7 @@ def pair(cases: Path) -> tuple[Path, Path]:
     return folder / "CvL.h5", folder / "CvL.onnx"
 
 
+@pytest.mark.heavy
 def test_the_pair_is_compared_at_the_lengths_that_both_take(pair: tuple[Path, Path]) -> None:
     report = check(*pair)
     assert report.verdict == "equivalent"
@@ -32,6 +33,7 @@ def test_the_pair_is_compared_at_the_lengths_that_both_take(pair: tuple[Path, Pa
     assert all(leg.worst is not None and leg.worst.length == 60 for leg in report.legs)
 
 
+@pytest.mark.heavy
 def test_exchanged_gates_are_found_behind_constants_that_were_folded(pair: tuple[Path, Path], tmp_path: Path) -> None:
     source, target = pair
     model = onnx.load(target)
