@@ -38,12 +38,17 @@ def masking(model: ir.Model) -> dict[str, float]:
 
 def _inputs(value: ir.Value) -> list[str]:
     """The graph inputs that `value` is, but for its entrance."""
-    node = value.producer()
-    if node is None:
-        return [value.name or ""] if value.is_graph_input() else []
-    if node.op_type not in ENTRANCE:
-        return []
-    return [name for before in node.inputs if before is not None for name in _inputs(before)]
+    found, todo, seen = [], [value], {value}
+    while todo:
+        current = todo.pop()
+        node = current.producer()
+        if node is None and current.is_graph_input():
+            found.append(current.name or "")
+        if node is not None and node.op_type in ENTRANCE:
+            before = [value for value in node.inputs if value is not None and value not in seen]
+            seen.update(before)
+            todo += before
+    return found
 
 
 def padded(x: NDArray[Any], record: Input, number: float, steps: int) -> NDArray[Any]:

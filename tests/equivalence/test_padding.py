@@ -12,7 +12,9 @@ import pytest
 
 import modelhub
 from modelhub.equivalence.kinds import KINDS
+from modelhub.equivalence.padding import masking
 from modelhub.equivalence.probes import probes
+from modelhub.graph.builder import Builder
 from modelhub.graph.interface import Feature, Input, Interface, Output
 
 keras = pytest.importorskip("keras")
@@ -88,3 +90,14 @@ def test_every_class_of_probes_is_told_in_words(tmp_path: Path) -> None:
     model = modelhub.read(source, interface=record)
     made = {probe.kind for probe in probes(model, 1, lengths=2)} | {"long", "threshold", "data"}
     assert made == KINDS.keys()
+
+
+def test_a_mask_behind_many_ways_is_found_at_once() -> None:
+    """A sum of a value with itself, two hundred times over: 2^200 ways from the question to the input."""
+    b = Builder()
+    x = value = b.input("tracks", ["N", "T", 3])
+    for _ in range(200):
+        value = b.op("Add", value, value)
+    asked = b.op("Equal", value, b.constant(np.array(7.0, np.float32), "padding"))
+    b.output(b.op("Where", asked, x, x), "y", ["N", "T", 3])
+    assert masking(b.finish()) == {"tracks": 7.0}
