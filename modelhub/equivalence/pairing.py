@@ -93,24 +93,31 @@ def _order(have: Sequence[str], want: Sequence[str], *, names: bool) -> tuple[in
 
 
 def narrow(model: ir.Model, other: ir.Model) -> None:
-    """Fix the lengths of `model`'s inputs, in place, that are fixed in `other`: only with these can both be asked."""
-    record = Interface.of(model)
+    """Fix the lengths of `model`'s inputs, in place, that are fixed in `other`: only with these can both be asked.
+
+    So with the number of events that `other` takes at a time; all are multiples of 1.
+    """
+    import onnx_ir as ir
+
+    record, beside = Interface.of(model), Interface.of(other)
     try:
-        pairs = pairing(record, Interface.of(other)).inputs
+        pairs = _pairs("input", beside.inputs, record.inputs, names=not (record.invented or beside.invented))
     except Inconclusive:
         return
     ours, theirs = ({value.name: value for value in each.graph.inputs} for each in (model, other))
     fixed: dict[str, int] = {}
-    for there, here, _ in pairs:
-        a, b = ours[here].shape, theirs[there].shape
+    for there, here in pairs:
+        a, b = ours[here.tensor].shape, theirs[there.tensor].shape
         if a is None or b is None or len(a) != len(b):
             continue
-        for axis in range(1, len(a)):
-            size = b[axis]
-            if isinstance(size, int) and not isinstance(a[axis], int):
-                a[axis] = size
-                if axis == 1:
-                    fixed[here] = size
+        sizes = list(a)
+        for axis, size in enumerate(b):
+            if not isinstance(size, int) or isinstance(a[axis], int) or (axis == 0 and size == 1):
+                continue
+            sizes[axis] = size
+            if axis == 1:
+                fixed[here.tensor] = size
+        ours[here.tensor].shape = ir.Shape(sizes)  # a new one: those of files are frozen
     inputs = [
         replace(entry, min_length=fixed[entry.tensor], max_length=fixed[entry.tensor])
         if entry.sequence and entry.tensor in fixed

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jsonschema
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 import modelhub
@@ -64,6 +65,23 @@ def summed(path: Path, most: int = 0, first: int = 0) -> Path:
     b.output(total, "score", ["N", 2])
     Exporter().write(b.finish(), path, WriteOptions())
     return path
+
+
+@pytest.mark.parametrize("sizes", [("N", 2, 7), (8, 2, "T"), (8, 2, 7)])
+@pytest.mark.parametrize("fixed", [0, 1])
+def test_sizes_that_one_side_fixes_are_those_both_are_asked_with(
+    fixed: int, sizes: tuple[str | int, ...], tmp_path: Path
+) -> None:
+    for weight, verdicts in ((1.0, {"identical", "equivalent"}), (1.001, {"different"})):
+        paths = nearest(tmp_path / "a.onnx", 5), nearest(tmp_path / "b.onnx", 5, weight)
+        model = ir.load(paths[fixed])
+        model.graph.inputs[0].shape = ir.Shape(sizes)
+        ir.save(model, paths[fixed])
+        report = modelhub.check(*paths)
+        assert report.verdict in verdicts
+        results = [result for leg in report.legs for result in leg.results]
+        if sizes[0] == 8:
+            assert all(result.events % 8 == 0 for result in results)
 
 
 def test_what_a_target_refuses_is_told_by_probe_length_and_events(tmp_path: Path) -> None:

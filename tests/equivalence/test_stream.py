@@ -148,6 +148,22 @@ def test_every_event_is_compared_on_every_leg(folder: Path) -> None:
         assert count == (file["tracks"]["valid"].sum(axis=1) > 5).sum()
 
 
+def test_events_come_in_the_length_that_the_target_fixes(folder: Path, tmp_path: Path) -> None:
+    model = network()
+    model.graph.inputs[1].shape[1] = 4
+    ir.save(model, tmp_path / "fixed.onnx")
+    data = DataSpec(folder / "events.h5", block=BLOCK)
+    report = modelhub.check(folder / "net.onnx", tmp_path / "fixed.onnx", data=data)
+    assert report.verdict == "equivalent"
+    assert {result.length for *_, result in results(report)} == {4}
+    with h5py.File(folder / "events.h5") as file:
+        counts = file["tracks"]["valid"].sum(axis=1)
+    assert report.data["left_out"] == {
+        "tracks: events cut to the first 4 steps": (counts > 4).sum(),
+        "tracks: events left out, of fewer than 4 steps": (counts < 4).sum(),
+    }
+
+
 def test_one_sample_in_two_forms_has_one_content(folder: Path) -> None:
     found = []
     for name in ("events.h5", "events.root"):
