@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import combinations
+from itertools import chain, combinations, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,20 +109,15 @@ class Bench:
         """Drop the engines that cannot run this model at all, and pair up the others.
 
         The probe that shows it is the first of which the source takes the length: some models need a least number of
-        steps, as one that looks for the nearest nine. Empty sequences show nothing: engines differ about them.
+        steps, as one that looks for the nearest nine. An engine that refuses it may still take another length, or
+        single events. Empty sequences show nothing: engines differ about them.
         """
-        source, ordinary, tried = self.sides[0], None, set()
-        for probe in probes:
-            if probe.length == 0 or probe.length in tried:
-                continue
-            ordinary = probe if ordinary is None else ordinary
-            tried.add(probe.length)
-            if source.takes(probe.arrays):
-                ordinary = probe
-                break
-        assert ordinary is not None
+        tried = _lengths(probes)
+        ordinary = next((probe for probe in tried if self.sides[0].takes(probe.arrays)), tried[0])
+        batches = [ordinary.arrays, *(probe.arrays for probe in tried if probe is not ordinary)]
+        batches += [{name: x[:1] for name, x in arrays.items()} for arrays in batches]
         for side in self.sides:
-            side.settle(ordinary.arrays)
+            side.settle(batches)
         self.pairs = [pair for a, b in combinations(self.sides, 2) for pair in _pairs(a, b)]
         ends = self._ends(ordinary)
         self._told = [a is not None and b is not None and a.shape == b.shape for a, b in ends]
@@ -152,19 +146,20 @@ class Bench:
             return lambda: Outcome(nothing)
         # not every engine has a meaning for an empty sequence, takes NaN, or any length that padding hides from others
         optional = probe.length == 0 or not probe.judged or bool(probe.padded)
-        try:
-            answer = partial(Side.answer, probe=probe, lenient=optional)
-            asked = (map if pool is None else pool.map)(answer, self.sides)
-            answers = {side.party.role: each for side, each in zip(self.sides, asked, strict=True)}
-            behind = self._graph.padded(probe) if probe.padded and self._graph.engines else {}
-        except Inconclusive as error:
-            if probe.length is not None and not self.sides[0].takes(probe.arrays):
-                self.foreign.add(probe.length)
-                optional = True
-            skipped = f"{probe.place}: {error}" if optional else ""
-            refusal = "" if optional else f"{error} (probe {probe.place}, {probe.span})"
-            refused = Outcome(nothing, refusal=refusal, skipped=skipped)
-            return lambda: refused
+        answers, refusals = self._answers(probe, pool, lenient=optional)
+        behind: dict[str, Arrays] = {}
+        if probe.padded and self._graph.engines and not refusals:
+            try:
+                behind = self._graph.padded(probe)
+            except Inconclusive as error:
+                refusals["graph"] = str(error)
+        if refusals and probe.length is not None and not self.sides[0].takes(probe.arrays):
+            self.foreign.add(probe.length)
+            optional = True
+        if refusals and optional:
+            skipped = Outcome(nothing, skipped=f"{probe.place}: {next(iter(refusals.values()))}")
+            return lambda: skipped
+        refused = tuple(_refused(probe, pair, refusals) for pair in self.pairs) if refusals else ()
         chosen = [
             (answers[pair.a.party.role].get(pair.high), answers[pair.b.party.role].get(pair.low)) for pair in self.pairs
         ]
@@ -173,6 +168,8 @@ class Bench:
             for pair, (a, b) in zip(self.pairs, chosen, strict=True)
             if not pair.missing and a is not None and b is not None
         ]
+        if refusals and not legs:
+            return lambda: Outcome(nothing, refusals=refused)
         if not probe.judged and not _finite(probe):
             unjudged = Outcome(nothing, skipped=_classes(probe, legs))
             return lambda: unjudged
@@ -183,7 +180,7 @@ class Bench:
                 told = Outcome(nothing, skipped=f"{probe.place}: {UNMASKED}")
                 return lambda: told
         overflown = _overflown(probe, answers["graph"], spread)
-        ends = self._ends(probe)
+        ends = [] if refusals else self._ends(probe)
 
         def compared() -> Outcome:
             found = {
@@ -193,9 +190,26 @@ class Bench:
             if not probe.judged:
                 return Outcome(nothing, skipped=_apart(probe, self.pairs, found))
             leaves = tuple(None if a is None or b is None else met(probe, a, b) for a, b in ends)
-            return Outcome(tuple(found.get(id(pair)) for pair in self.pairs), spread.reached, leaves=leaves)
+            results = tuple(found.get(id(pair)) for pair in self.pairs)
+            return Outcome(results, spread.reached, refusals=refused, leaves=leaves)
 
         return compared
+
+    def _answers(
+        self, probe: Probe, pool: Executor | None, *, lenient: bool
+    ) -> tuple[dict[str, dict[str, Arrays]], dict[str, str]]:
+        """By role what each engine answers; and why a side will not."""
+
+        def tried(side: Side) -> tuple[dict[str, Arrays], str]:
+            try:
+                return side.answer(probe, lenient=lenient), ""
+            except Inconclusive as error:
+                return {}, str(error)
+
+        roles = [side.party.role for side in self.sides]
+        found = dict(zip(roles, (map if pool is None else pool.map)(tried, self.sides), strict=True))
+        answers = {role: answer for role, (answer, _) in found.items()}
+        return answers, {role: refusal for role, (_, refusal) in found.items() if refusal}
 
     def _ends(self, probe: Probe) -> list[tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]]:
         """By pair, the leaves [events, trees] of a batch on either side; None where they cannot be compared.
@@ -281,6 +295,20 @@ def _overflown(probe: Probe, graph: dict[str, Arrays], spread: Spread) -> dict[s
         if over.any():
             lost[name] = np.asarray(over)
     return lost
+
+
+def _refused(probe: Probe, pair: Pair, refusals: dict[str, str]) -> str:
+    """Why this pair could not be compared; "" where neither of the two refused."""
+    reason = next((why for role, why in refusals.items() if role in pair.between), "")
+    return f"{reason} (probe {probe.place}, {probe.span})" if reason else ""
+
+
+def _lengths(probes: Iterable[Probe]) -> list[Probe]:
+    """The first probe of each length, 0 left out, among those of the first kind."""
+    probes = iter(probes)
+    first = next(probes)
+    kind = chain([first], takewhile(lambda probe: probe.name == first.name, probes))
+    return list({probe.length: probe for probe in kind if probe.length != 0}.values())
 
 
 def _finite(probe: Probe) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,8 +50,8 @@ class Side:
         except Inconclusive:
             return False
 
-    def settle(self, arrays: Arrays) -> None:
-        """Drop the engines that cannot run this model at all, as one ordinary probe shows.
+    def settle(self, ordinary: Sequence[Arrays]) -> None:
+        """Drop the engines that cannot run this model at all, as they refuse every one of some `ordinary` batches.
 
         Where two have the same precision, one that fails is kept: its refusal belongs in the report.
         """
@@ -58,11 +60,10 @@ class Side:
         for key, engine in list(self.engines.items()):
             if precisions.count(engine.precision) > 1:
                 continue
-            try:
-                engine(arrays)
-            except Inconclusive as error:
+            refusals = list(takewhile(bool, (_refusal(engine, arrays) for arrays in ordinary)))
+            if len(refusals) == len(ordinary):
                 del self.engines[key]
-                reasons.append(f"{self.party.role}: {error}")
+                reasons.append(f"{self.party.role}: {refusals[0]}")
         if not self.engines and reasons:
             self.party.missing = "; ".join(reasons)
         self.party.engines = [f"{e.name} {e.version} {e.precision}" for e in self.engines.values()]
@@ -105,6 +106,15 @@ class Side:
         if refusal is not None and not (lenient and results):
             raise Inconclusive(f"{self.party.role}: {refusal}")
         return results
+
+
+def _refusal(engine: Engine, arrays: Arrays) -> str:
+    """Why an engine will not take a batch; "" where it does."""
+    try:
+        engine(arrays)
+    except Inconclusive as error:
+        return str(error)
+    return ""
 
 
 def _threaded(engines: dict[str, Engine], threads: int) -> dict[str, Engine]:

@@ -69,6 +69,7 @@ def show(report: Report) -> None:
     for title, lines in (
         ("names that differ", report.record),
         ("numbers that differ", report.parameters),
+        ("could not be run", [leg for leg in report.missing if report.verdict == "different"]),
         ("coverage", [c.told for c in report.coverage]),
         ("not compared", _skipped(report)),
         ("real events", _real_events(report)),

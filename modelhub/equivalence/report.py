@@ -85,11 +85,11 @@ class Leg:
     @property
     def verdict(self) -> str:
         """identical, equivalent, suspect, different or inconclusive."""
-        if self.missing or not self.results:
-            return "inconclusive"
         if self.leaves is not None and self.leaves.elsewhere:
             return "different"
         verdicts = {verdict for r in self.results for verdict in (r.worst.verdict, *(x.worst.verdict for x in r.rows))}
+        if "different" not in verdicts and (self.missing or not verdicts):
+            return "inconclusive"
         return next(v for v in ("different", "suspect", "equivalent", "identical") if v in verdicts)
 
     @property
@@ -128,13 +128,13 @@ class Outcome:
     results: one for every pair of the bench; None where it was not compared.
     leaves:  the same for the leaves of trees; () where no engine was asked.
     reached: what of the model the batch reached (`coverage.Reach`).
-    refusal: why an engine would not take it.
+    refusals: for every pair why an engine would not take it, or ""; () where all did.
     skipped: the same, where that is the source's good right.
     """
 
     results: tuple[ProbeResult | None, ...]
     reached: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
-    refusal: str = ""
+    refusals: tuple[str, ...] = ()
     skipped: str = ""
     leaves: tuple[Leaves | None, ...] = ()
 
@@ -176,9 +176,10 @@ class Report:
     def take(self, outcome: Outcome) -> None:
         """Add what one more batch showed, in any order."""
         for leg, result in zip(self.legs, outcome.results, strict=True):
-            leg.missing = min(filter(None, (leg.missing, outcome.refusal)), default="")
             if result is not None:
                 leg.add(result)
+        for leg, refusal in zip(self.legs, outcome.refusals, strict=bool(outcome.refusals)):
+            leg.missing = min(filter(None, (leg.missing, refusal)), default="")
         for leg, leaves in zip(self.legs, outcome.leaves, strict=bool(outcome.leaves)):
             if leaves is not None:
                 leg.meet(leaves)

@@ -194,9 +194,12 @@ def _numbered(legs: list[Leg]) -> tuple[Leg, ...]:
 
 
 def _findings(leg: Leg) -> list[Finding]:
+    found = []
     if leg.missing or leg.verdict == "inconclusive":
-        return [Finding("inconclusive", leg.name, "", leg.missing or "nothing was compared", run=leg.run)]
-    found = [
+        found.append(Finding("inconclusive", leg.name, "", leg.missing or "nothing was compared", run=leg.run))
+    if leg.verdict == "inconclusive":
+        return found
+    found += [
         Finding(
             case.verdict,
             leg.name,

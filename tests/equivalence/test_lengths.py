@@ -18,6 +18,7 @@ from modelhub.equivalence.report import schema
 from modelhub.graph.builder import Builder
 from modelhub.graph.interface import Feature, Input, Interface, Output
 from modelhub.protocols import WriteOptions
+from modelhub.reports.view import View
 from modelhub_onnx import Exporter
 
 
@@ -50,6 +51,21 @@ def test_a_fault_is_found_at_the_lengths_that_are_left(tmp_path: Path) -> None:
 def test_a_target_that_refuses_what_the_source_takes_is_no_proof(tmp_path: Path) -> None:
     report = modelhub.check(nearest(tmp_path / "a.onnx", 2), nearest(tmp_path / "b.onnx", 5))
     assert report.verdict in ("different", "inconclusive")
+
+
+def test_a_difference_is_proven_by_the_probes_that_the_target_takes(tmp_path: Path) -> None:
+    """It wants five steps, and so refuses the first lengths; where it answers, its answer is another."""
+    report = modelhub.check(nearest(tmp_path / "a.onnx", 1), nearest(tmp_path / "b.onnx", 5))
+    assert report.verdict == "different"
+    legs = {leg.between: leg for leg in report.legs}
+    for between in (("source", "target"), ("graph", "target")):
+        assert legs[between].verdict == "different"
+        assert "at length 1" in legs[between].missing
+        assert {result.length for result in legs[between].results} == {7, 20, 64}
+    assert legs["source", "graph"].verdict in ("identical", "equivalent")
+    findings = {(f.verdict, f.leg) for f in View(report.to_json(), "the report").findings}
+    assert {verdict for verdict, leg in findings if "target" in leg} == {"different", "inconclusive"}
+    assert not [leg for _, leg in findings if "target" not in leg]
 
 
 def summed(path: Path, most: int = 0, first: int = 0) -> Path:
@@ -88,6 +104,10 @@ def test_what_a_target_refuses_is_told_by_probe_length_and_events(tmp_path: Path
     report = modelhub.check(summed(tmp_path / "a.onnx"), summed(tmp_path / "b.onnx", 12))
     assert report.verdict == "inconclusive"
     for leg in report.legs:
+        if "target" not in leg.between:
+            assert leg.verdict in ("identical", "equivalent")
+            continue
+        assert leg.verdict == "inconclusive"
         assert leg.missing.startswith("target: onnxruntime cannot run this model in float32")
         assert leg.missing.endswith("(probe normal at length 20, 64 events)")
 
