@@ -291,7 +291,11 @@ def _reduction(pen: _Pen, node: ir.Node, y: ir.Value) -> ir.Value:
 
 
 def _forest(pen: _Pen, node: ir.Node, y: ir.Value) -> ir.Value | None:
-    """A sum over K trees: √K |y| for the drift, K times the root mean square leaf for the walk."""
+    """A sum over K trees: √K |y| for the drift, K times the root mean square leaf for the walk.
+
+    An engine may start from the base value that is added behind the trees, as XGBoost does (src/predictor/predictor.cc,
+    InitOutPredictions): then its partial sums are as large as y and base together.
+    """
     roots = node.attributes.get("tree_roots")
     weights = node.attributes.get("leaf_weights")
     if roots is None or weights is None:
@@ -300,8 +304,17 @@ def _forest(pen: _Pen, node: ir.Node, y: ir.Value) -> ir.Value | None:
     leaves = weights.as_tensor().numpy().astype(np.float64)
     walk = trees * float(np.sqrt(np.mean(leaves**2))) if leaves.size else 0.0
     pen.roundings = float(trees)
-    drift = pen("Mul", pen("Abs", y), pen.constant(sqrt(trees)))
+    largest = pen("Abs", y)
+    for base in _added(y):
+        largest = pen("Max", largest, pen("Abs", pen("Add", y, base)))
+    drift = pen("Mul", largest, pen.constant(sqrt(trees)))
     return pen("Mul", pen("Add", drift, pen.constant(walk)), pen.random(y, 1.0))
+
+
+def _added(y: ir.Value) -> list[ir.Value]:
+    """The constants that are added to a value."""
+    added = [use.node for use in y.uses() if use.node.op_type == "Add" and use.node.domain == ""]
+    return [value for node in added for value in node.inputs if value is not None and value.const_value is not None]
 
 
 _SHAKEN: dict[str, Callable[[_Pen, ir.Node, ir.Value], ir.Value | None]] = {
