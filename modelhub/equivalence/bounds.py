@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from modelhub import plugins
 from modelhub.equivalence.compare import ROUNDOFF, Allowed
 from modelhub.equivalence.coverage import TreeReach
-from modelhub.equivalence.shaking import LAMBDA, Shaken, shaken
+from modelhub.equivalence.pen import LAMBDA
+from modelhub.equivalence.shaking import Shaken, shaken
 from modelhub.errors import Inconclusive, ModelhubError
 from modelhub.graph.forest_forms import from_node
 from modelhub.graph.interface import Interface, Output

@@ -1,0 +1,183 @@
+"""How far float32 may round at each operator: what `shaking` adds behind it.
+
+δ, in units of the unit roundoff u, for a result y::
+
+    Add, Sub        |a| + |b|                       also when an engine has folded one into another
+    Mul, Div        2 |y|                           a constant may be rounded too
+    Exp, Tanh, ...  c |y|, c where an engine is exact only against 1 (sigmoid)
+    a sum of K terms t (MatMul, Gemm, Einsum, ReduceSum, ...; in recurrent layers once a step)
+                    √(K Σt² + K y²/3)
+
+The last is the error of K additions of which each rounds its partial sum: in a random order these walk like √Σt² and
+drift to y (Higham, Mary 2019, "A new approach to probabilistic rounding error analysis", with Σ over the partial
+sums written out). Operators that only move, choose or compare numbers round nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod, sqrt
+
+import numpy as np
+import onnx_ir as ir
+
+from modelhub.equivalence.pen import Pen
+
+__all__ = ["ROUNDED", "relative"]
+
+Shake = Callable[[Pen, ir.Node, ir.Value], "ir.Value | None"]
+"""Writes what the result of a node is moved by; None where it is exact, or no rule is known."""
+
+RELATIVE = {
+    "Atan": 4.0, "Cos": 4.0, "Cosh": 4.0, "Div": 2.0, "Exp": 4.0, "Log": 4.0, "Mul": 2.0, "Pow": 6.0, "Reciprocal": 2.0,
+    "Sin": 4.0, "Sinh": 4.0, "Softmax": 6.0, "Sqrt": 1.0, "Tan": 4.0, "Tanh": 8.0, "InstanceNormalization": 8.0,
+    "LpNormalization": 4.0,
+}  # fmt: skip
+"""Roundings of an operator, in units of its result."""
+
+AGAINST_ONE = {"Erf": 4.0, "LogSoftmax": 4.0, "Sigmoid": 4.0, "Softplus": 4.0, "Gelu": 4.0, "Asinh": 4.0, "Acosh": 4.0}
+"""Roundings of an operator in units of its result or 1, whichever is larger."""
+
+SUMS = (
+    "ReduceSum",
+    "ReduceMean",
+    "ReduceSumSquare",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSumExp",
+    "CumSum",
+    "AveragePool",
+)
+
+
+def _size(value: ir.Value) -> float:
+    """Numbers of one event and step."""
+    dims = list(value.shape or ())[1:]
+    return float(prod(dim for dim in dims if isinstance(dim, int)))
+
+
+def relative(count: float) -> Shake:
+    """`count` roundings of the result."""
+
+    def shake(pen: Pen, _: ir.Node, y: ir.Value) -> ir.Value:
+        pen.roundings = count * _size(y)
+        return pen("Mul", y, pen.random(y, count))
+
+    return shake
+
+
+def _against_one(count: float) -> Shake:
+    """`count` roundings of the result or of 1, whichever is larger."""
+
+    def shake(pen: Pen, _: ir.Node, y: ir.Value) -> ir.Value:
+        pen.roundings = count * _size(y)
+        return pen("Mul", pen("Max", pen("Abs", y), pen.constant(1.0)), pen.random(y, count))
+
+    return shake
+
+
+def _sum_of_two(pen: Pen, node: ir.Node, y: ir.Value) -> ir.Value:
+    """|a| + |b|."""
+    pen.roundings = _size(y)
+    total = pen("Abs", node.inputs[0])  # type: ignore[arg-type]
+    for value in node.inputs[1:]:
+        total = pen("Add", total, pen("Abs", value))  # type: ignore[arg-type]
+    return pen("Mul", total, pen.random(y, 1.0))
+
+
+def _squared(pen: Pen, value: ir.Value) -> ir.Value:
+    tensor = value.const_value
+    return pen("Mul", value, value) if tensor is None else pen.constant(tensor.numpy().astype(np.float64) ** 2)
+
+
+def _walk(pen: Pen, y: ir.Value, squares: ir.Value, terms: ir.Value) -> ir.Value:
+    """√(K Σt² + K y²/3)."""
+    drift = pen("Mul", pen("Mul", y, y), pen.constant(1 / 3))
+    return pen("Mul", pen("Sqrt", pen("Mul", terms, pen("Add", squares, drift))), pen.random(y, 1.0))
+
+
+def _product(pen: Pen, node: ir.Node, y: ir.Value) -> ir.Value:
+    """MatMul, Gemm, Einsum and Conv: the same operator on squares gives Σt²."""
+    operands = [value for value in node.inputs if value is not None]
+    attributes = dict(node.attributes)
+    for name in ("alpha", "beta"):
+        if name in attributes:
+            attributes[name] = ir.AttrFloat32(name, attributes[name].as_float() ** 2)
+    squares = pen(node.op_type, *[_squared(pen, value) for value in operands], **attributes)
+    fixed = next((v.const_value for v in operands if v.const_value is not None and len(v.const_value.shape) > 1), None)
+    if fixed is not None and node.op_type in ("MatMul", "Gemm"):
+        second = operands[1].const_value is fixed
+        across = node.attributes["transB" if second else "transA"].as_int() if _flag(node, second) else 0
+        inner = fixed.shape[-1 if across == second else -2]
+        terms = pen.constant(float(str(inner)) + 1)
+        pen.roundings = 2.0 * fixed.size + _size(y)  # each term is multiplied and added
+    elif fixed is not None:
+        terms = pen.constant(float(max(fixed.size // max(int(_size(y)), 1), 2)))
+        pen.roundings = 2.0 * fixed.size
+    else:
+        terms = _length(pen, operands[0])
+        pen.roundings = _size(y) * 16
+    return _walk(pen, y, squares, terms)
+
+
+def _flag(node: ir.Node, second: bool) -> bool:
+    return ("transB" if second else "transA") in node.attributes
+
+
+def _length(pen: Pen, value: ir.Value) -> ir.Value:
+    """The number of entries of the last axis."""
+    return pen("Cast", pen("Shape", value, start=-1), to=ir.DataType.DOUBLE.value)
+
+
+def _reduction(pen: Pen, node: ir.Node, y: ir.Value) -> ir.Value:
+    """K = numbers in / numbers out; Σt² from y itself: at most y² where the terms agree in sign, else as measured."""
+    x = node.inputs[0]
+    assert x is not None
+    count = pen("Div", pen("Cast", pen("Size", x), to=ir.DataType.DOUBLE.value),
+                pen("Max", pen("Cast", pen("Size", y), to=ir.DataType.DOUBLE.value), pen.constant(1.0)))  # fmt: skip
+    pen.roundings = _size(x)
+    if node.op_type in ("ReduceSum", "ReduceMean"):
+        rest = [value for value in node.inputs[1:] if value is not None]
+        squares = pen(node.op_type, pen("Mul", x, x), *rest, **dict(node.attributes))
+        if node.op_type == "ReduceMean":
+            squares = pen("Div", squares, count)
+        return _walk(pen, y, squares, count)
+    scale = pen("Mul", pen("Abs", y), pen("Sqrt", pen("Max", count, pen.constant(1.0))))
+    return pen("Mul", scale, pen.random(y, 2.0))
+
+
+def _forest(pen: Pen, node: ir.Node, y: ir.Value) -> ir.Value | None:
+    """A sum over K trees: √K |y| for the drift, K times the root mean square leaf for the walk.
+
+    An engine may start from the base value that is added behind the trees, as XGBoost does (src/predictor/predictor.cc,
+    InitOutPredictions): then its partial sums are as large as y and base together.
+    """
+    roots = node.attributes.get("tree_roots")
+    weights = node.attributes.get("leaf_weights")
+    if roots is None or weights is None:
+        return None
+    trees = len(roots.as_ints())
+    leaves = weights.as_tensor().numpy().astype(np.float64)
+    walk = trees * float(np.sqrt(np.mean(leaves**2))) if leaves.size else 0.0
+    pen.roundings = float(trees)
+    largest = pen("Abs", y)
+    for base in _added(y):
+        largest = pen("Max", largest, pen("Abs", pen("Add", y, base)))
+    drift = pen("Mul", largest, pen.constant(sqrt(trees)))
+    return pen("Mul", pen("Add", drift, pen.constant(walk)), pen.random(y, 1.0))
+
+
+def _added(y: ir.Value) -> list[ir.Value]:
+    """The constants that are added to a value."""
+    added = [use.node for use in y.uses() if use.node.op_type == "Add" and use.node.domain == ""]
+    return [value for node in added for value in node.inputs if value is not None and value.const_value is not None]
+
+
+ROUNDED: dict[str, Shake] = {
+    **{name: relative(count) for name, count in RELATIVE.items()},
+    **{name: _against_one(count) for name, count in AGAINST_ONE.items()},
+    **dict.fromkeys(("Add", "Sub", "Sum", "Mean"), _sum_of_two),
+    **dict.fromkeys(("MatMul", "Gemm", "Einsum", "Conv"), _product),
+    **dict.fromkeys(SUMS, _reduction),
+    "TreeEnsemble": _forest,
+}
