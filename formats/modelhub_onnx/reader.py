@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-from modelhub.errors import UnreadableFile, Unsupported, safe_text
+from modelhub.errors import UnreadableFile, Unsupported, notice, safe_text
 from modelhub.files import read_bytes
 from modelhub.graph.builder import OPSET
+from modelhub.graph.naming import invent
 from modelhub.protocols import ReadOptions
+from modelhub_onnx.classes import scores_only
 from modelhub_onnx.trees import check_trees
 
 __all__ = ["parse", "read"]
@@ -29,6 +32,9 @@ def read(path: Path, options: ReadOptions) -> ir.Model:  # noqa: ARG001 - an ONN
     for operators of domains that are not ONNX's.
     """
     proto = parse(path)
+    given = scores_only(proto, str(path))
+    if given.changed:
+        notice(f"{path.name}: {given}")
     foreign = sorted({f"{node.op_type} of {node.domain}" for node in proto.graph.node if _foreign(node, proto)})
     if foreign:
         raise Unsupported(
@@ -53,7 +59,20 @@ def read(path: Path, options: ReadOptions) -> ir.Model:  # noqa: ARG001 - an ONN
     _name_nodes(model.graph)
     for graph in (model.graph, *(function.graph for function in model.functions.values())):
         _shortest_epsilons(graph)
+    if any(given.labels.values()):
+        _label(model, given.labels)
     return model
+
+
+def _label(model: ir.Model, labels: dict[str, tuple[str, ...]]) -> None:
+    """Call the components of outputs by the names of their classes."""
+    record = invent(model)
+    outputs = []
+    for output in record.outputs:
+        names = labels.get(output.tensor, ())
+        fit = len(names) == len(output.labels) and all(names)
+        outputs.append(replace(output, labels=names) if fit else output)
+    replace(record, outputs=tuple(outputs)).store(model)
 
 
 def _shortest_epsilons(graph: ir.Graph) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import onnx
@@ -13,13 +14,16 @@ from numpy.typing import NDArray
 
 from modelhub.errors import Inconclusive, safe_text
 from modelhub.files import parse_json, read_bytes
-from modelhub.graph.interface import KEY, Interface, Output
+from modelhub.graph.interface import KEY, Input, Interface, Output
+from modelhub_onnx.classes import scores_only
 from modelhub_onnx.leaves import naming_leaves
 from modelhub_onnx.reader import parse
-from modelhub_onnx.trees import check_trees
+from modelhub_onnx.trees import check_trees, is_tree
 
 if TYPE_CHECKING:
     from modelhub.protocols import Arrays, Engine, ReadOptions
+
+R = TypeVar("R", Input, Output)
 
 __all__ = ["Session", "load"]
 
@@ -28,12 +32,14 @@ def load(path: Path, interface: Interface, precision: str, options: ReadOptions)
     """The file in a session, in the precision it is written in and no other: that is what will be deployed."""
     proto = parse(path)
     check_trees(proto, str(path))
+    changed = scores_only(proto, str(path)).changed
     own = _precision(proto)
     if own != precision:
         raise Inconclusive(f"{path.name} is written in {own}")
     own_record = next((entry.value for entry in proto.metadata_props if entry.key == KEY), None)
     scaled = own_record is not None and Interface.from_json(parse_json(own_record.encode(), KEY), KEY).scaled
-    session = Session(read_bytes(path), interface, precision, prepares=not scaled)
+    model = proto.SerializeToString() if changed else read_bytes(path)
+    session = Session(model, interface, precision, prepares=not scaled)
     session.refuses_empty = any(node.op_type == "GRU" for node in proto.graph.node)
     return session
 
@@ -70,6 +76,8 @@ class Session:
         except Exception as error:  # onnxruntime's exceptions share no public base
             raise Inconclusive(f"onnxruntime cannot load this model in {precision}: {_last(error)}") from None
         self._batch = _fixed(self._session.get_inputs())
+        self._inputs = _matched("input", self._session.get_inputs(), interface.inputs)
+        self._outputs = _matched("output", self._session.get_outputs(), interface.outputs)
 
     def with_threads(self, threads: int) -> Session:
         """The same model in an engine that may use several threads."""
@@ -81,8 +89,7 @@ class Session:
         """Outputs by tensor name; a graph with a burnt-in batch is fed in slices of that size."""
         ready = self._interface.prepare(arrays, self.precision) if self._prepares else _cast(arrays, self.precision)
         feed: dict[str, NDArray[Any]] = {
-            slot.name: ready[record.tensor].astype(_NUMPY[slot.type], copy=False)
-            for slot, record in zip(self._session.get_inputs(), self._interface.inputs, strict=True)
+            slot.name: ready[record.tensor].astype(_NUMPY[slot.type], copy=False) for slot, record in self._inputs
         }
         if self.refuses_empty and any(x.ndim == 3 and x.shape[1] == 0 for x in feed.values()):
             raise Inconclusive("onnxruntime cannot run a GRU on an empty sequence")
@@ -95,12 +102,15 @@ class Session:
             slices = range(0, events, self._batch)
             parts = [self._run({k: v[i : i + self._batch] for k, v in feed.items()}) for i in slices]
             results = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        return {record.tensor: result for record, result in zip(self._interface.outputs, results, strict=True)}
+        return {record.tensor: _asked(record, y) for (_, record), y in zip(self._outputs, results, strict=True)}
 
     def leaves(self, arrays: Arrays) -> NDArray[np.int64]:
         """The leaf [events, trees] each event ends in, by this file's own trees in onnxruntime (`leaves`)."""
         if self._named is None:
             proto = onnx.load_model_from_string(self._model)
+            known = any(entry.key == KEY for entry in proto.metadata_props)
+            if not known and sum(map(is_tree, proto.graph.node)) > 1:
+                raise Inconclusive("the trees stand in several operators, in an order of the file's own")
             outputs = tuple(Output(name, ()) for name in naming_leaves(proto))
             self._named = Session(
                 proto.SerializeToString(),
@@ -112,7 +122,7 @@ class Session:
 
     def _run(self, feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         try:
-            results: list[NDArray[Any]] = self._session.run(None, feed)
+            results: list[NDArray[Any]] = self._session.run([slot.name for slot, _ in self._outputs], feed)
         except Exception as error:
             raise Inconclusive(f"onnxruntime cannot run this model in {self.precision}: {_last(error)}") from None
         return results
@@ -128,6 +138,32 @@ _NUMPY = {
     "tensor(int8)": np.int8,
     "tensor(uint8)": np.uint8,
 }
+
+
+def _matched(what: str, slots: Sequence[Any], records: Sequence[R]) -> list[tuple[Any, R]]:
+    """What the file takes or gives beside the records: by name where all names are known, else in order.
+
+    Raises `Inconclusive` where they are not as many.
+    """
+    if len(slots) != len(records):
+        names = [", ".join(safe_text(entry.name) for entry in entries) for entries in (slots, records)]
+        raise Inconclusive(
+            f"the file has {len(slots)} {what}s ({names[0]}), the model it is compared with {len(records)} ({names[1]})"
+        )
+    by_name = {slot.name: slot for slot in slots}
+    for key in ("tensor", "name"):
+        if all(getattr(record, key) in by_name for record in records):
+            return [(by_name[getattr(record, key)], record) for record in records]
+    return list(zip(slots, records, strict=True))
+
+
+def _asked(record: Output, y: NDArray[Any]) -> NDArray[Any]:
+    """An output as the record has it: of two classes only the second, where the first is but its complement."""
+    if len(record.labels) == 1 and y.ndim == 2 and y.shape[1] == 2 and np.issubdtype(y.dtype, np.floating):
+        first, second = y[:, :1], y[:, 1:]
+        if any(np.allclose(first, rest, rtol=1e-6, atol=1e-6, equal_nan=True) for rest in (1 - second, -second)):
+            return second
+    return y
 
 
 def _cast(arrays: Arrays, precision: str) -> dict[str, NDArray[Any]]:

@@ -353,6 +353,7 @@ def bench(
     preset: str = "",
     *,
     leaves: bool = False,
+    keeps: bool = True,
 ) -> Iterator[Bench]:
     """The three sides of a check; matrices are multiplied in one thread until the end of the `with` block.
 
@@ -365,6 +366,7 @@ def bench(
         seed: of the shaking.
         preset: name of the tolerances (`presets.PRESETS`); "" for the rounding bound.
         leaves: whether engines that can are asked for the leaves of trees, where these stand at the entrance.
+        keeps: whether the target keeps in float64 what the graph does (`pairing.keeps`).
 
     """
     interface = Interface.of(model)
@@ -376,6 +378,5 @@ def bench(
             graph_side(model, interface, Path(folder)),
             load_side("target", target_path, target_format, interface, ReadOptions(), target_name),
         ]
-        yield Bench(
-            sides, bound(model, interface, Path(folder), seed), preset, leaves=leaves and at_entrance(model.graph)
-        )
+        shaken = bound(model, interface, Path(folder), seed, keeps=keeps)
+        yield Bench(sides, shaken, preset, leaves=leaves and at_entrance(model.graph))

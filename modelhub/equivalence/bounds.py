@@ -325,12 +325,12 @@ def moved(engine: Engine, probe: Probe, answer: Arrays) -> Spread:
     return Spread(deviation, 1.0, {}, {})
 
 
-def bound(model: ir.Model, interface: Interface, folder: Path, seed: int) -> Bound | None:
-    """The shaken graph of `model`, ready to run; None where onnxruntime cannot run it."""
+def bound(model: ir.Model, interface: Interface, folder: Path, seed: int, *, keeps: bool = True) -> Bound | None:
+    """The shaken graph of `model` (`shaken`), ready to run; None where onnxruntime cannot run it."""
     runtime = plugins.runtime("onnx")
     if runtime is None or not runtime.installed():
         return None
-    parts = shaken(model, seed)
+    parts = shaken(model, seed, keeps=keeps)
     path = folder / "shaken.onnx"
     path.write_bytes(ir.to_proto(parts.model).SerializeToString())
     outputs = [Output(tap, ()) for tap in parts.taps]

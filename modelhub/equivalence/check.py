@@ -19,7 +19,7 @@ from modelhub import plugins
 from modelhub.conversion import load_interface, read
 from modelhub.equivalence.bench import bench
 from modelhub.equivalence.coverage import FLOORS
-from modelhub.equivalence.pairing import narrow
+from modelhub.equivalence.pairing import keeps, narrow
 from modelhub.equivalence.parties import knows_masks
 from modelhub.equivalence.presets import PRESETS
 from modelhub.equivalence.probes import Probe, Progress, probes
@@ -77,7 +77,7 @@ def check(
             model,
             source=(source, source_format, options),
             target=(target, target_format, target.name),
-            theirs=Interface.of(pair.theirs),
+            other=pair.theirs,
             ranges=ranges,
             seed=seed,
             preset=preset,
@@ -156,7 +156,7 @@ def check_written(
     *,
     source: tuple[Path, str, ReadOptions],
     target: tuple[Path, str, str],
-    theirs: Interface | None = None,
+    other: ir.Model | None = None,
     ranges: Interface | None = None,
     seed: int = SEED,
     preset: str = "",
@@ -168,7 +168,7 @@ def check_written(
         model: the canonical graph, with the record in force.
         source: path, format and reading options of the file it was read from.
         target: path, format and the name to call it by of the file that was written.
-        theirs: the record of the target; read from the file when None.
+        other: the target as a graph; read from the file when None.
         ranges: the record with ranges of variables that the probes are to keep to; that of `model` when None.
         seed: of the probes.
         preset: name of the tolerances; "" for the rounding bound.
@@ -176,16 +176,17 @@ def check_written(
 
     """
     interface, target_format = Interface.of(model), target[1]
-    if theirs is None:
+    if other is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Notice)
-            theirs = Interface.of(read(target[0], format=target_format))
+            other = read(target[0], format=target_format)
     lengths = PRESETS[preset].lengths if preset else 0
     every = list(probes(model, seed, masks=knows_masks(target_format), lengths=lengths, ranges=ranges))
-    with bench(model, source, target, seed, preset, leaves=True) as stand:
+    wide = keeps(other, target_format)
+    with bench(model, source, target, seed, preset, leaves=True, keeps=wide) as stand:
         stand.settle(every)
         report = stand.report(seed, interface)
-        report.record = record_differences(interface, theirs)
+        report.record = record_differences(interface, Interface.of(other))
         for probe in progress(every):
             report.take(stand.run(probe))
         wanted = [p for p in every if p.judged and not p.padded and p.length not in stand.foreign]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from modelhub.graph.interface import Input, Output
     from modelhub.protocols import Arrays
 
-__all__ = ["Pairing", "narrow", "pairing"]
+__all__ = ["Pairing", "keeps", "narrow", "pairing"]
 
 
 @dataclass(frozen=True)
@@ -125,3 +125,10 @@ def narrow(model: ir.Model, other: ir.Model) -> None:
         for entry in record.inputs
     ]
     replace(record, inputs=tuple(inputs)).store(model)
+
+
+def keeps(other: ir.Model, format: str) -> bool:
+    """Whether a target computes in float64 what the graph keeps in it; an ONNX file from elsewhere may not."""
+    from modelhub.graph.builder import KEPT
+
+    return format != "onnx" or any(KEPT in node.metadata_props for node in other.graph)

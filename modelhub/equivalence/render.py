@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -169,6 +170,8 @@ def _worst_cases(report: Report) -> list[str]:
 def _compared(difference: Difference) -> str:
     """An output, and what the two say."""
     place = "".join(f"[{i}]" for i in difference.component)
+    if isnan(difference.a) and isnan(difference.b):  # these are equal but for this reason
+        return f"{safe_text(difference.output)}: arrays of different shapes"
     return f"{safe_text(difference.output)}{place}: {difference.a:.9g} against {difference.b:.9g}"
 
 

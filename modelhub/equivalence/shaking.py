@@ -54,8 +54,11 @@ class Shaken:
     narrows: bool = False
 
 
-def shaken(model: ir.Model, seed: int) -> Shaken:
-    """The shaken float64 graph of `model`, which is left as it is; the same random numbers for the same seed."""
+def shaken(model: ir.Model, seed: int, *, keeps: bool = True) -> Shaken:
+    """The shaken float64 graph of `model`, which is left as it is; the same random numbers for the same seed.
+
+    `keeps`: whether what the graph keeps in float64 whatever its precision is shaken as float64 is rounded.
+    """
     model = inline_all(model.clone())
     decisive = {node.name for node in model.graph if _decides(node)}
     relus = [node.name for node in model.graph if node.op_type == "Relu" and node.domain == ""]
@@ -79,7 +82,7 @@ def shaken(model: ir.Model, seed: int) -> Shaken:
                 shake, kept = relative(1.0), False
             if shake is None or QUIET in node.metadata_props or not _real(node, inner):
                 continue
-            pen.at(graph, node, "float64" if kept else "float32")
+            pen.at(graph, node, "float64" if kept and keeps else "float32")
             uses, outer = list(y.uses()), y.is_graph_output()
             moved = shake(pen, node, y)
             if moved is None:

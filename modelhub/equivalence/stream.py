@@ -25,7 +25,7 @@ import numpy as np
 from modelhub.conversion import read
 from modelhub.data import Batch, DataSpec, Events, open_events
 from modelhub.equivalence.bench import Bench, bench
-from modelhub.equivalence.pairing import narrow
+from modelhub.equivalence.pairing import keeps, narrow
 from modelhub.equivalence.probes import Probe, Progress, probes
 from modelhub.equivalence.report import Outcome, Report
 from modelhub.errors import Inconclusive, Notice
@@ -155,9 +155,11 @@ def _ready(job: Job) -> Iterator[tuple[Bench, Events]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Notice)  # told where the files were first read
         model = read(path, format=format, interface=job.interface, options=options)
-        narrow(model, read(job.target[0], format=job.target[1]))
+        other = read(job.target[0], format=job.target[1])
+        narrow(model, other)
         events = open_events(job.data, model, Interface.of(model))
-        with bench(model, job.source, job.target, job.seed, job.preset) as stand:
+        wide = keeps(other, job.target[1])
+        with bench(model, job.source, job.target, job.seed, job.preset, keeps=wide) as stand:
             stand.settle(probes(model, job.seed))
             stand.learned.update(job.learned)
             yield stand, events

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -204,8 +205,7 @@ def _findings(leg: Leg) -> list[Finding]:
             case.verdict,
             leg.name,
             case.probe,
-            f"{case.name}, event {case.event}, {case.place}: {leg.told(case.a)} against {leg.told(case.b)}, "
-            f"{case.ratio:.3g} times the tolerance",
+            _told(leg, case),
             case,
             run=leg.run,
         )
@@ -219,6 +219,13 @@ def _findings(leg: Leg) -> list[Finding]:
         row = next((f", {r.probe}, event {r.event}, {r.place}" for r in leg.rows), "")
         found.append(Finding(leg.verdict, leg.name, "", f"the leg is {leg.verdict}{row}", run=leg.run))
     return found
+
+
+def _told(leg: Leg, case: Case) -> str:
+    where = f"{case.name}, event {case.event}, {case.place}"
+    if isnan(case.a) and isnan(case.b):
+        return f"{where}: arrays of different shapes"
+    return f"{where}: {leg.told(case.a)} against {leg.told(case.b)}, {case.ratio:.3g} times the tolerance"
 
 
 def covers(waiver: Mapping[str, str], finding: Finding) -> bool:
