@@ -20,6 +20,7 @@ from modelhub.graph.builder import OPSET
 from modelhub.graph.naming import invent
 from modelhub.protocols import ReadOptions
 from modelhub_onnx.classes import scores_only
+from modelhub_onnx.lowering import lower
 from modelhub_onnx.trees import check_trees
 
 __all__ = ["parse", "read"]
@@ -59,6 +60,7 @@ def read(path: Path, options: ReadOptions) -> ir.Model:  # noqa: ARG001 - an ONN
     _name_nodes(model.graph)
     for graph in (model.graph, *(function.graph for function in model.functions.values())):
         _shortest_epsilons(graph)
+    lower(model)
     if any(given.labels.values()):
         _label(model, given.labels)
     return model

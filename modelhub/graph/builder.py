@@ -166,6 +166,15 @@ class Builder:
             value.shape = ir.Shape(shape)
         self._outputs.append(value)
 
+    def put(self, graph: ir.Graph, place: ir.Node) -> None:
+        """Put what was built into `graph`, in front of `place`: with values of the graph as inputs, and no outputs."""
+        for value in self._constants.values():
+            graph.register_initializer(value)
+        graph.insert_before(place, self._nodes)
+        graph.opset_imports.setdefault("", OPSET)
+        if any(node.domain == "ai.onnx.ml" for node in self._nodes):
+            graph.opset_imports["ai.onnx.ml"] = ML_OPSET
+
     def finish(self, interface: Interface | None = None, name: str = "model") -> ir.Model:
         """The model, with `interface` (if any) in its metadata."""
         imports = {"": OPSET}
