@@ -76,7 +76,7 @@ class Session:
         except Exception as error:  # onnxruntime's exceptions share no public base
             raise Inconclusive(f"onnxruntime cannot load this model in {precision}: {_last(error)}") from None
         self._batch = _fixed(self._session.get_inputs())
-        self._inputs = _matched("input", self._session.get_inputs(), interface.inputs)
+        self._inputs = _columns(self._session.get_inputs(), interface.inputs)
         self._outputs = _matched("output", self._session.get_outputs(), interface.outputs)
 
     def with_threads(self, threads: int) -> Session:
@@ -89,7 +89,8 @@ class Session:
         """Outputs by tensor name; a graph with a burnt-in batch is fed in slices of that size."""
         ready = self._interface.prepare(arrays, self.precision) if self._prepares else _cast(arrays, self.precision)
         feed: dict[str, NDArray[Any]] = {
-            slot.name: ready[record.tensor].astype(_NUMPY[slot.type], copy=False) for slot, record in self._inputs
+            slot.name: ready[record.tensor][..., columns].astype(_NUMPY[slot.type], copy=False)
+            for slot, record, columns in self._inputs
         }
         if self.refuses_empty and any(x.ndim == 3 and x.shape[1] == 0 for x in feed.values()):
             raise Inconclusive("onnxruntime cannot run a GRU on an empty sequence")
@@ -155,6 +156,18 @@ def _matched(what: str, slots: Sequence[Any], records: Sequence[R]) -> list[tupl
         if all(getattr(record, key) in by_name for record in records):
             return [(by_name[getattr(record, key)], record) for record in records]
     return list(zip(slots, records, strict=True))
+
+
+def _columns(slots: Sequence[Any], records: Sequence[Input]) -> list[tuple[Any, Input, slice]]:
+    """What the file takes beside the records and the columns of these; an input may stand for one variable alone."""
+    (first, *others) = records
+    names = [feature.name for feature in first.features]
+    single = all(len(slot.shape) == 2 and slot.shape[1] == 1 for slot in slots)
+    if others or first.sequence or not single or len(slots) != len(names) or len(slots) == 1:
+        return [(slot, record, slice(None)) for slot, record in _matched("input", slots, records)]
+    known = {slot.name for slot in slots} == set(names)
+    places = [names.index(slot.name) if known else place for place, slot in enumerate(slots)]
+    return [(slot, first, slice(place, place + 1)) for slot, place in zip(slots, places, strict=True)]
 
 
 def _asked(record: Output, y: NDArray[Any]) -> NDArray[Any]:

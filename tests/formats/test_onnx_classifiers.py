@@ -27,6 +27,7 @@ linear_model = pytest.importorskip("sklearn.linear_model")
 ensemble = pytest.importorskip("sklearn.ensemble")
 decomposition = pytest.importorskip("sklearn.decomposition")
 pipeline = pytest.importorskip("sklearn.pipeline")
+preprocessing = pytest.importorskip("sklearn.preprocessing")
 
 X = np.random.default_rng(3).standard_normal((500, 4)).astype("f4")
 CLASSES = {
@@ -144,6 +145,28 @@ def test_another_number_of_inputs_is_told(tmp_path: Path) -> None:
     report = modelhub.check(tmp_path / "one.onnx", tmp_path / "two.onnx")
     assert report.verdict == "inconclusive"
     assert any(re.search(r"the file has 2 inputs \(a, b\), the model .* 1 \(x\)", line) for line in report.missing)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_input_for_every_variable(turned: bool, tmp_path: Path) -> None:
+    """As skl2onnx writes what was trained on a table with named columns."""
+    pandas = pytest.importorskip("pandas")
+    from skl2onnx.common.data_types import FloatTensorType
+
+    names = ["pt", "eta", "phi", "mass"]
+    scaled = pytest.importorskip("sklearn.compose").ColumnTransformer([("s", preprocessing.StandardScaler(), names)])
+    model = pipeline.make_pipeline(scaled, linear_model.LogisticRegression())
+    model.fit(pandas.DataFrame(X, columns=names), CLASSES["three"])
+    types = [(name, FloatTensorType([None, 1])) for name in names]
+    proto = skl2onnx.convert_sklearn(model, initial_types=types, target_opset={"": 17, "ai.onnx.ml": 3})
+    if turned:  # the order of the inputs is not that of the columns
+        inputs = [proto.graph.input[place] for place in (2, 0, 3, 1)]
+        del proto.graph.input[:]
+        proto.graph.input.extend(inputs)
+    (tmp_path / "peer.onnx").write_bytes(proto.SerializeToString())
+    path = kept(model, tmp_path / "model.skops")
+    assert modelhub.check(path, tmp_path / "peer.onnx").verdict == "equivalent"
+    assert modelhub.convert(tmp_path / "peer.onnx", tmp_path / "ours.onnx").verdict in ("identical", "equivalent")
 
 
 def labelled(outputs: list[Any], *nodes: Any) -> onnx.ModelProto:
