@@ -102,6 +102,8 @@ class Session:
         else:
             slices = range(0, events, self._batch)
             parts = [self._run({k: v[i : i + self._batch] for k, v in feed.items()}) for i in slices]
+            if any(not y.ndim or len(y) != self._batch for part in parts for y in part):
+                raise Inconclusive(f"not every output has a row for each of the {self._batch} events of a batch")
             results = [np.concatenate(column) for column in zip(*parts, strict=True)]
         return {record.tensor: _asked(record, y) for (_, record), y in zip(self._outputs, results, strict=True)}
 
@@ -126,6 +128,8 @@ class Session:
             results: list[NDArray[Any]] = self._session.run([slot.name for slot, _ in self._outputs], feed)
         except Exception as error:
             raise Inconclusive(f"onnxruntime cannot run this model in {self.precision}: {_last(error)}") from None
+        if not all(isinstance(y, np.ndarray) for y in results):
+            raise Inconclusive("an output is a list or a dictionary, and no array")
         return results
 
 
@@ -171,12 +175,15 @@ def _columns(slots: Sequence[Any], records: Sequence[Input]) -> list[tuple[Any, 
 
 
 def _asked(record: Output, y: NDArray[Any]) -> NDArray[Any]:
-    """An output as the record has it: of two classes only the second, where the first is but its complement."""
+    """An output as the record has it: of two classes only the second, where the first is but its complement.
+
+    What is true or false is 1 or 0.
+    """
     if len(record.labels) == 1 and y.ndim == 2 and y.shape[1] == 2 and np.issubdtype(y.dtype, np.floating):
         first, second = y[:, :1], y[:, 1:]
         if any(np.allclose(first, rest, rtol=1e-6, atol=1e-6, equal_nan=True) for rest in (1 - second, -second)):
             return second
-    return y
+    return y.astype(np.uint8) if y.dtype == np.bool_ else y
 
 
 def _cast(arrays: Arrays, precision: str) -> dict[str, NDArray[Any]]:

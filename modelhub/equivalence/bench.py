@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain, combinations, takewhile
+from itertools import combinations, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,13 +113,12 @@ class Bench:
         single events. Empty sequences show nothing: engines differ about them.
         """
         tried = _lengths(probes)
-        ordinary = next((probe for probe in tried if self.sides[0].takes(probe.arrays)), tried[0])
-        batches = [ordinary.arrays, *(probe.arrays for probe in tried if probe is not ordinary)]
-        batches += [{name: x[:1] for name, x in arrays.items()} for arrays in batches]
+        ordinary = next((probe for probe in tried if self.sides[0].takes(probe.arrays)), None)
+        first = [probe.arrays for probe in (ordinary, *tried) if probe is not None]
         for side in self.sides:
-            side.settle(batches)
+            side.settle([*first, *({name: x[:1] for name, x in arrays.items()} for arrays in first)])
         self.pairs = [pair for a, b in combinations(self.sides, 2) for pair in _pairs(a, b)]
-        ends = self._ends(ordinary)
+        ends = self._ends(ordinary or tried[0]) if tried else []
         self._told = [a is not None and b is not None and a.shape == b.shape for a, b in ends]
 
     def report(self, seed: int, interface: Interface) -> Report:
@@ -305,10 +304,8 @@ def _refused(probe: Probe, pair: Pair, refusals: dict[str, str]) -> str:
 
 def _lengths(probes: Iterable[Probe]) -> list[Probe]:
     """The first probe of each length, 0 left out, among those of the first kind."""
-    probes = iter(probes)
-    first = next(probes)
-    kind = chain([first], takewhile(lambda probe: probe.name == first.name, probes))
-    return list({probe.length: probe for probe in kind if probe.length != 0}.values())
+    kinds = groupby(probes, lambda probe: probe.name)
+    return list({probe.length: probe for _, kind in islice(kinds, 1) for probe in kind if probe.length != 0}.values())
 
 
 def _finite(probe: Probe) -> bool:

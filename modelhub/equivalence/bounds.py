@@ -185,7 +185,9 @@ class Bound:
 
     def __init__(self, engine: Engine, parts: Shaken) -> None:
         self._engine = engine
-        self._burnt_in = any(v.shape is None or isinstance(v.shape[0], int) for v in parts.model.graph.inputs)
+        self._burnt_in = any(
+            v.shape is None or isinstance(next(iter(v.shape), None), int) for v in parts.model.graph.inputs
+        )
         self._parts = parts
         self._finer = 1.0 if parts.narrows else CLAMPED if parts.clamped else FINER
         self._trees = []

@@ -25,7 +25,7 @@ from modelhub.equivalence.presets import PRESETS
 from modelhub.equivalence.probes import Probe, Progress, probes
 from modelhub.equivalence.report import Report
 from modelhub.equivalence.where import parameter_differences, record_differences
-from modelhub.errors import Notice, notice
+from modelhub.errors import Inconclusive, Notice, notice
 from modelhub.graph.interface import Interface
 from modelhub.protocols import ReadOptions
 
@@ -181,11 +181,17 @@ def check_written(
             warnings.simplefilter("ignore", Notice)
             other = read(target[0], format=target_format)
     lengths = PRESETS[preset].lengths if preset else 0
-    every = list(probes(model, seed, masks=knows_masks(target_format), lengths=lengths, ranges=ranges))
+    every, unasked = [], ""
+    try:
+        every = list(probes(model, seed, masks=knows_masks(target_format), lengths=lengths, ranges=ranges))
+    except Inconclusive as error:
+        unasked = str(error)
     wide = keeps(other, target_format)
     with bench(model, source, target, seed, preset, leaves=True, keeps=wide) as stand:
         stand.settle(every)
         report = stand.report(seed, interface)
+        for leg in report.legs:
+            leg.missing = leg.missing or unasked
         report.record = record_differences(interface, Interface.of(other))
         for probe in progress(every):
             report.take(stand.run(probe))

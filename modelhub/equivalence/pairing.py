@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modelhub.errors import Inconclusive
+from modelhub.errors import Inconclusive, safe_text
 from modelhub.graph.interface import Interface
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from modelhub.graph.interface import Input, Output
     from modelhub.protocols import Arrays
 
-__all__ = ["Pairing", "keeps", "narrow", "pairing"]
+__all__ = ["Pairing", "keeps", "narrow", "pairing", "unaskable"]
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,25 @@ def narrow(model: ir.Model, other: ir.Model) -> None:
         for entry in record.inputs
     ]
     replace(record, inputs=tuple(inputs)).store(model)
+
+
+def unaskable(model: ir.Model) -> str:
+    """Why a model cannot be given events, which lie along the first axis of every input; "" where it can."""
+    fixed: dict[int, str] = {}
+    for value in model.graph.inputs:
+        if value.shape is None:
+            continue
+        name = safe_text(value.name)
+        if not len(value.shape):
+            return f"input {name} is a single number for all events"
+        if 0 in list(value.shape):
+            return f"input {name} has room for nothing"
+        if isinstance(value.shape[0], int):
+            fixed.setdefault(value.shape[0], name)
+    if len(fixed) > 1:
+        (a, first), (b, second), *_ = fixed.items()
+        return f"input {first} takes {a} events and input {second} {b}"
+    return ""
 
 
 def keeps(other: ir.Model, format: str) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 from modelhub import plugins
 from modelhub.equivalence.report import Party
-from modelhub.errors import Inconclusive, Notice, notice
+from modelhub.errors import Inconclusive, Notice, notice, safe_text
 from modelhub.graph.interface import Interface
 from modelhub.protocols import ReadOptions, WriteOptions
 
@@ -61,7 +61,7 @@ class Side:
             if precisions.count(engine.precision) > 1:
                 continue
             refusals = list(takewhile(bool, (_refusal(engine, arrays) for arrays in ordinary)))
-            if len(refusals) == len(ordinary):
+            if refusals and len(refusals) == len(ordinary):
                 del self.engines[key]
                 reasons.append(f"{self.party.role}: {refusals[0]}")
         if not self.engines and reasons:
@@ -100,7 +100,7 @@ class Side:
         refusal = None
         for key, engine in self.engines.items():
             try:
-                results[key] = engine(arrays)
+                results[key] = _by_event(engine(arrays), arrays)
             except Inconclusive as error:
                 refusal = error
         if refusal is not None and not (lenient and results):
@@ -108,10 +108,19 @@ class Side:
         return results
 
 
+def _by_event(outputs: Arrays, arrays: Arrays) -> Arrays:
+    """The outputs. Raises `Inconclusive` where one has not a row for every event."""
+    events = len(next(iter(arrays.values())))
+    for name, y in outputs.items():
+        if not y.ndim or len(y) != events:
+            raise Inconclusive(f"output {safe_text(name)} is {list(y.shape)} for {events} events: not a row for each")
+    return outputs
+
+
 def _refusal(engine: Engine, arrays: Arrays) -> str:
     """Why an engine will not take a batch; "" where it does."""
     try:
-        engine(arrays)
+        _by_event(engine(arrays), arrays)
     except Inconclusive as error:
         return str(error)
     return ""

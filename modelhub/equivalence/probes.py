@@ -15,7 +15,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from modelhub.equivalence.padding import behind, masking, padded
+from modelhub.equivalence.pairing import unaskable
 from modelhub.equivalence.tree_probes import tree_probes
+from modelhub.errors import Inconclusive
 from modelhub.graph.interface import Feature, Input, Interface
 
 __all__ = ["Probe", "Progress", "probes"]
@@ -170,7 +172,11 @@ def probes(
 
     A network with masks gets no step that it would mask out (zeros, index 0) where `masks` is false: for a target that
     knows none and is told so (`Exporter.masks`).
+
+    Raises `Inconclusive` for a model that takes no events (`unaskable`).
     """
+    if reason := unaskable(model):
+        raise Inconclusive(reason)
     interface = Interface.of(model) if ranges is None else ranges
     key = f"{seed}/{_digest(model)}"
     whole = not masks and any(node.op_type == "CompactSteps" for node in model.graph)

@@ -257,4 +257,4 @@ def entrance(record: Input, precision: str) -> tuple[NDArray[np.generic], ...]:
     import numpy as np
 
     rows = [(f.offset, f.scale, np.nan if f.default is None else f.default) for f in record.features]
-    return tuple(np.asarray(column, dtype=precision) for column in zip(*rows, strict=True))
+    return tuple(np.asarray(rows, dtype=precision).reshape(-1, 3).T)

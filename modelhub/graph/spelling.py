@@ -24,13 +24,17 @@ Spell = Callable[[Scribe, ir.Node], "ir.Value | Sequence[ir.Value] | None"]
 
 
 def spell_out(graph: ir.Graph, node: ir.Node) -> None:
-    """Put simpler operators in the place of `node`, in place; nothing happens where it needs none."""
+    """Put simpler operators in the place of `node`, in place; nothing happens where it needs none.
+
+    Nor where more of its outputs are used than can be spelled, as those of LayerNormalization in training.
+    """
     spell = _SPELLED_OUT.get(node.op_type) if node.domain == "" else None
     if spell is None:
         return
     scribe = Scribe(graph, node.name or node.op_type)
     results = spell(scribe, node)
-    if results is None:
+    spelled = 1 if results is None or isinstance(results, ir.Value) else len(results)
+    if results is None or any(value.uses() or value.is_graph_output() for value in node.outputs[spelled:]):
         return
     graph.insert_after(node, scribe.nodes)
     for old, new in zip(node.outputs, [results] if isinstance(results, ir.Value) else results, strict=False):
