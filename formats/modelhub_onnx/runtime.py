@@ -102,9 +102,10 @@ class Session:
         else:
             slices = range(0, events, self._batch)
             parts = [self._run({k: v[i : i + self._batch] for k, v in feed.items()}) for i in slices]
-            if any(not y.ndim or len(y) != self._batch for part in parts for y in part):
-                raise Inconclusive(f"not every output has a row for each of the {self._batch} events of a batch")
-            results = [np.concatenate(column) for column in zip(*parts, strict=True)]
+            try:
+                results = [np.concatenate(column) for column in zip(*parts, strict=True)]
+            except ValueError:  # single numbers, or rows of several lengths
+                raise Inconclusive(f"not every output has a row for each of {self._batch} events") from None
         return {record.tensor: _asked(record, y) for (_, record), y in zip(self._outputs, results, strict=True)}
 
     def leaves(self, arrays: Arrays) -> NDArray[np.int64]:
