@@ -22,6 +22,7 @@ import numpy as np
 import onnx_ir as ir
 
 from modelhub.equivalence.pen import Pen
+from modelhub.graph.forest_forms import with_table
 
 __all__ = ["ROUNDED", "relative"]
 
@@ -37,6 +38,9 @@ RELATIVE = {
 
 AGAINST_ONE = {"Erf": 4.0, "LogSoftmax": 4.0, "Sigmoid": 4.0, "Softplus": 4.0, "Gelu": 4.0, "Asinh": 4.0, "Acosh": 4.0}
 """Roundings of an operator in units of its result or 1, whichever is larger."""
+
+FEW = 16
+"""A leaf is small against a base where it is less than so many of the base's roundings."""
 
 SUMS = (
     "ReduceSum",
@@ -92,7 +96,8 @@ def _squared(pen: Pen, value: ir.Value) -> ir.Value:
 
 def _walk(pen: Pen, y: ir.Value, squares: ir.Value, terms: ir.Value) -> ir.Value:
     """√(K Σt² + K y²/3)."""
-    drift = pen("Mul", pen("Mul", y, y), pen.constant(1 / 3))
+    largest = _partial(pen, y)
+    drift = pen("Mul", pen("Mul", largest, largest), pen.constant(1 / 3))
     return pen("Mul", pen("Sqrt", pen("Mul", terms, pen("Add", squares, drift))), pen.random(y, 1.0))
 
 
@@ -149,28 +154,55 @@ def _reduction(pen: Pen, node: ir.Node, y: ir.Value) -> ir.Value:
 def _forest(pen: Pen, node: ir.Node, y: ir.Value) -> ir.Value | None:
     """A sum over K trees: √K |y| for the drift, K times the root mean square leaf for the walk.
 
-    An engine may start from the base value that is added behind the trees, as XGBoost does (src/predictor/predictor.cc,
-    InitOutPredictions): then its partial sums are as large as y and base together.
+    XGBoost trains each tree on what the rounded sum of those before has left over. Where a sum starts from a base that
+    is large against the leaves (`_partial`), that is rounding itself, and trees that add no more than that all err to
+    one side: n of them by n roundings at most, which is 1.5 λ times n/4.
+
+    Trees that name their leaves for a table (`forest_onnx`) give small whole numbers, which nothing rounds.
     """
     roots = node.attributes.get("tree_roots")
     weights = node.attributes.get("leaf_weights")
-    if roots is None or weights is None:
+    if roots is None or weights is None or len(with_table(node)) > 1:
         return None
     trees = len(roots.as_ints())
-    leaves = weights.as_tensor().numpy().astype(np.float64)
+    leaves = np.abs(weights.as_tensor().numpy().astype(np.float64))
     walk = trees * float(np.sqrt(np.mean(leaves**2))) if leaves.size else 0.0
+    base = max(
+        (float(np.abs(b.const_value.numpy()).max()) for b in _bases(y) if b.const_value is not None), default=0.0
+    )
+    one_sided = trees * float(np.mean((leaves > 0) & (leaves < FEW * pen.unit * base))) if leaves.size else 0.0
     pen.roundings = float(trees)
-    largest = pen("Abs", y)
-    for base in _added(y):
-        largest = pen("Max", largest, pen("Abs", pen("Add", y, base)))
-    drift = pen("Mul", largest, pen.constant(sqrt(trees)))
+    drift = pen("Mul", _partial(pen, y), pen.constant(sqrt(trees) + one_sided / 4))
     return pen("Mul", pen("Add", drift, pen.constant(walk)), pen.random(y, 1.0))
 
 
-def _added(y: ir.Value) -> list[ir.Value]:
-    """The constants that are added to a value."""
+def _partial(pen: Pen, y: ir.Value) -> ir.Value:
+    """How large the partial sums of y become: |y|, or |y + b| where a constant b is added to y, if that is more.
+
+    An engine may start its sum from b, as XGBoost does (src/predictor/predictor.cc, InitOutPredictions).
+    """
+    largest = pen("Abs", y)
+    for base in _bases(y):
+        largest = pen("Max", largest, pen("Abs", pen("Add", y, base)))
+    return largest
+
+
+def _bases(y: ir.Value) -> list[ir.Value]:
+    """The constants that are added to a value and leave its shape as it is."""
     added = [use.node for use in y.uses() if use.node.op_type == "Add" and use.node.domain == ""]
-    return [value for node in added for value in node.inputs if value is not None and value.const_value is not None]
+    return [
+        value
+        for node in added
+        for value in node.inputs
+        if value is not None and value.const_value is not None and _fits(value.const_value.numpy().shape, y.shape)
+    ]
+
+
+def _fits(constant: tuple[int, ...], shape: ir.Shape | None) -> bool:
+    """Whether adding a constant leaves the shape of a value as it is."""
+    if shape is None or len(constant) > len(shape):
+        return False
+    return all(size in (1, whole) for size, whole in zip(reversed(constant), reversed(shape), strict=False))
 
 
 ROUNDED: dict[str, Shake] = {
