@@ -1,7 +1,8 @@
 """How far rounding may carry an answer: a tolerance that follows the model and the event, not one picked by hand.
 
 The graph is run in float64, and again and again with every intermediate shaken by six float32 roundings (`shaking`).
-The root mean square of what that does to an output is its tolerance in float32; in float64 it is 2^29 times smaller.
+The root mean square of what that does to an output is its tolerance in float32; in float64 it is 2^29 times smaller, or
+what roundings of float64 do to a graph of which some is computed in float64 in every file.
 Two engines that compute the same function stay within it, whatever the order of their sums; a tenth of a per mille in
 one weight does not. What no combination of roundings exceeds follows from it by Cauchy and Schwarz: of M roundings
 with standard deviation σ together, the sum of their absolute values is at most √M σ.
@@ -125,6 +126,7 @@ class Spread:
     """What shaking did to one batch, or to some of its events.
 
     deviation: by output, [events, ...]: root mean square distance from the answer that was not shaken.
+    fine:      the same by roundings of float64; None where it is `finer` times `deviation`.
     limit:     how many times that no rounding exceeds.
     near:      by precision, [events]: a hard decision is within rounding.
     reached:   what of the model the batch reached.
@@ -142,30 +144,32 @@ class Spread:
     finer: float = FINER
     usual: Usual | None = None
     learned: bool = False
+    fine: dict[str, Array] | None = None
 
     def allowed(self, reference: Arrays, precision: str) -> dict[str, Allowed]:
         """The tolerance of every output at a precision."""
         if self.events is None or self.usual is None:
             return {
-                name: Allowed(self._tolerance(x, self.deviation[name], precision), self.limit, self.near.get(precision))
+                name: Allowed(
+                    _tolerance(x, self._moved(name, precision), precision), self.limit, self.near.get(precision)
+                )
                 for name, x in reference.items()
             }
         result = {}
         for name, x in reference.items():
-            tolerance = self._tolerance(x, self.usual.deviation(name, x), precision)
-            tolerance[self.events] = self._tolerance(x[self.events], self.deviation[name], precision)
+            others = self.usual.deviation(name, x) * (1.0 if precision == "float32" else self.finer)
+            tolerance = _tolerance(x, others, precision)
+            tolerance[self.events] = _tolerance(x[self.events], self._moved(name, precision), precision)
             known, near = np.zeros((2, len(x)), np.bool_)
             known[self.events], near[self.events] = True, self.near[precision]
             result[name] = Allowed(tolerance, self.limit, near, None if self.learned else known)
         return result
 
-    def _tolerance(self, reference: Array, deviation: Array, precision: str) -> Array:
-        size = np.where(np.isfinite(reference), np.abs(reference), 0.0).astype(np.float64)
-        allowed = (1.0 if precision == "float32" else self.finer) * deviation + LAMBDA * ROUNDOFF[precision] * size
-        allowed = np.maximum(allowed, np.finfo(precision).tiny)  # below it a number may be rounded to 0
-        if precision == "float64":
-            allowed = np.maximum(allowed, CLAMP * np.maximum(1.0, size))
-        return np.asarray(allowed)
+    def _moved(self, name: str, precision: str) -> Array:
+        """What roundings of a precision do to an output."""
+        if precision == "float32":
+            return self.deviation[name]
+        return self.deviation[name] * self.finer if self.fine is None else self.fine[name]
 
     def joined(self, other: Spread) -> Spread:
         """With some more events of the same batch."""
@@ -173,18 +177,34 @@ class Spread:
         assert other.events is not None
         return replace(
             self,
-            deviation={name: np.concatenate([x, other.deviation[name]]) for name, x in self.deviation.items()},
+            deviation=_both(self.deviation, other.deviation),
+            fine=None if self.fine is None or other.fine is None else _both(self.fine, other.fine),
             near={name: np.concatenate([x, other.near[name]]) for name, x in self.near.items()},
             reached={name: x | self.reached.get(name, False) for name, x in other.reached.items()},
             events=np.concatenate([self.events, other.events]),
         )
 
 
-class Bound:
-    """The shaken graph in its engine."""
+def _both(one: dict[str, Array], other: dict[str, Array]) -> dict[str, Array]:
+    return {name: np.concatenate([x, other[name]]) for name, x in one.items()}
 
-    def __init__(self, engine: Engine, parts: Shaken) -> None:
+
+def _tolerance(reference: Array, moved: Array, precision: str) -> Array:
+    """What is allowed at a precision around a reference that its roundings move so far."""
+    size = np.where(np.isfinite(reference), np.abs(reference), 0.0).astype(np.float64)
+    allowed = moved + LAMBDA * ROUNDOFF[precision] * size
+    allowed = np.maximum(allowed, np.finfo(precision).tiny)  # below it a number may be rounded to 0
+    if precision == "float64":
+        allowed = np.maximum(allowed, CLAMP * np.maximum(1.0, size))
+    return np.asarray(allowed)
+
+
+class Bound:
+    """The shaken graph in its engine; and that shaken by roundings of float64 alone, where it keeps some of it."""
+
+    def __init__(self, engine: Engine, parts: Shaken, fine: Engine | None = None) -> None:
         self._engine = engine
+        self._fine = fine
         self._burnt_in = any(
             v.shape is None or isinstance(next(iter(v.shape), None), int) for v in parts.model.graph.inputs
         )
@@ -217,7 +237,8 @@ class Bound:
         else:
             none = {name: np.zeros((0, *x.shape[1:])) for name, x in answer.items()}
             near = {precision: np.zeros(0, np.bool_) for precision in ROUNDOFF}
-            first = Spread(none, self._limit(probe), near, {}, events, self._finer, usual, learned=True)
+            fine = None if self._fine is None else none
+            first = Spread(none, self._limit(probe), near, {}, events, self._finer, usual, learned=True, fine=fine)
         doubtful = np.zeros(probe.events, np.bool_)
         for a, b, precision in legs:
             for name, allowed in first.allowed(a, precision).items():
@@ -242,8 +263,13 @@ class Bound:
         """Shake every event of a batch; `answer` is that of the graph in float64."""
         draws = [self._engine(probe.arrays) for _ in range(DRAWS)]
         deviation = {name: _deviation(still, [draw[name] for draw in draws]) for name, still in answer.items()}
-        near = {precision: self._near(draws, probe.events, precision) for precision in ROUNDOFF}
-        return Spread(deviation, self._limit(probe), near, self._reached(draws[0]), finer=self._finer)
+        near = {"float32": self._near(draws, probe.events, 1.0)}
+        finely = draws if self._fine is None else [self._fine(probe.arrays) for _ in range(DRAWS)]
+        near["float64"] = self._near(finely, probe.events, FINER if self._fine is None else 1.0)
+        fine = None
+        if self._fine is not None:
+            fine = {name: _deviation(still, [draw[name] for draw in finely]) for name, still in answer.items()}
+        return Spread(deviation, self._limit(probe), near, self._reached(draws[0]), finer=self._finer, fine=fine)
 
     def learn(self, probe: Probe, answer: Arrays) -> dict[str, NDArray[np.bool_]]:
         """Take what is usual in this batch for usual in all of its shape, and tell what was reached; `answer` as above.
@@ -262,8 +288,7 @@ class Bound:
     def _limit(self, probe: Probe) -> float:
         return max(sqrt(self._parts.roundings * max(probe.length or 1, 1)) / LAMBDA, 1.0)
 
-    def _near(self, draws: list[Arrays], events: int, precision: str) -> NDArray[np.bool_]:
-        finer = 1.0 if precision == "float32" else FINER
+    def _near(self, draws: list[Arrays], events: int, finer: float) -> NDArray[np.bool_]:
         result = np.zeros(events, np.bool_)
         for name in self._parts.decisions:
             margins = np.stack([draw[name] for draw in draws])
@@ -333,13 +358,16 @@ def bound(model: ir.Model, interface: Interface, folder: Path, seed: int, *, kee
     if runtime is None or not runtime.installed():
         return None
     parts = shaken(model, seed, keeps=keeps)
-    path = folder / "shaken.onnx"
-    path.write_bytes(ir.to_proto(parts.model).SerializeToString())
-    outputs = [Output(tap, ()) for tap in parts.taps]
+
+    def ready(each: Shaken, name: str) -> Engine:
+        path = folder / name
+        path.write_bytes(ir.to_proto(each.model).SerializeToString())
+        record = replace(interface, outputs=(*interface.outputs, *(Output(tap, ()) for tap in each.taps)))
+        return runtime.load(path, record, "float64", ReadOptions())
+
     try:
-        engine = runtime.load(
-            path, replace(interface, outputs=(*interface.outputs, *outputs)), "float64", ReadOptions()
-        )
+        engine = ready(parts, "shaken.onnx")
+        fine = ready(shaken(model, seed, "float64"), "finely.onnx") if parts.kept and not parts.narrows else None
     except Inconclusive:
         return None
-    return Bound(engine, parts)
+    return Bound(engine, parts, fine)

@@ -94,10 +94,10 @@ def _squared(pen: Pen, value: ir.Value) -> ir.Value:
     return pen("Mul", value, value) if tensor is None else pen.constant(tensor.numpy().astype(np.float64) ** 2)
 
 
-def _walk(pen: Pen, y: ir.Value, squares: ir.Value, terms: ir.Value) -> ir.Value:
-    """√(K Σt² + K y²/3)."""
-    largest = _partial(pen, y)
-    drift = pen("Mul", pen("Mul", largest, largest), pen.constant(1 / 3))
+def _walk(pen: Pen, y: ir.Value, squares: ir.Value, terms: ir.Value, end: ir.Value | None = None) -> ir.Value:
+    """√(K Σt² + K y²/3), or that with `end` for y, where an engine's partial sums may end elsewhere."""
+    end = y if end is None else end
+    drift = pen("Mul", pen("Mul", end, end), pen.constant(1 / 3))
     return pen("Mul", pen("Sqrt", pen("Mul", terms, pen("Add", squares, drift))), pen.random(y, 1.0))
 
 
@@ -146,7 +146,7 @@ def _reduction(pen: Pen, node: ir.Node, y: ir.Value) -> ir.Value:
         squares = pen(node.op_type, pen("Mul", x, x), *rest, **dict(node.attributes))
         if node.op_type == "ReduceMean":
             squares = pen("Div", squares, count)
-        return _walk(pen, y, squares, count)
+        return _walk(pen, y, squares, count, _partial(pen, y))
     scale = pen("Mul", pen("Abs", y), pen("Sqrt", pen("Max", count, pen.constant(1.0))))
     return pen("Mul", scale, pen.random(y, 2.0))
 

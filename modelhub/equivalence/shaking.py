@@ -19,6 +19,8 @@ from modelhub.equivalence.pen import Pen
 from modelhub.equivalence.roundings import ROUNDED, relative
 from modelhub.graph.builder import KEPT
 from modelhub.graph.canonical import infer_shapes, inline_all
+from modelhub.graph.forest_classic import decider
+from modelhub.graph.forest_forms import with_table
 from modelhub.graph.functions import QUIET
 from modelhub.graph.precision import to_precision
 
@@ -41,6 +43,7 @@ class Shaken:
     roundings: how many roundings one event goes through, and again at each further step.
     clamped:   whether there is a sigmoid.
     narrows:   whether the graph itself rounds to float32 on its way, also where it runs in float64.
+    kept:      whether some of it is computed in float64 in every file.
     """
 
     model: ir.Model
@@ -52,18 +55,21 @@ class Shaken:
     roundings: float = 1.0
     clamped: bool = False
     narrows: bool = False
+    kept: bool = False
 
 
-def shaken(model: ir.Model, seed: int, *, keeps: bool = True) -> Shaken:
+def shaken(model: ir.Model, seed: int, precision: str = "float32", *, keeps: bool = True) -> Shaken:
     """The shaken float64 graph of `model`, which is left as it is; the same random numbers for the same seed.
 
-    `keeps`: whether what the graph keeps in float64 whatever its precision is shaken as float64 is rounded.
+    By roundings of `precision`; if `keeps` by those of float64 in nodes that keep it whatever the precision of a file.
+    Sums of trees that keep it do not count: the classic form of an ONNX file rounds them (`forest_classic`).
     """
     model = inline_all(model.clone())
     decisive = {node.name for node in model.graph if _decides(node)}
     relus = [node.name for node in model.graph if node.op_type == "Relu" and node.domain == ""]
     sigmoids = [node.name for node in model.graph if node.op_type in ("Sigmoid", "Tanh") and node.domain == ""]
     narrowing = {node.name for node in model.graph if narrows(node)}
+    sums = _sums(model)
     to_precision(model, "float64")
     infer_shapes(model)
     result = Shaken(model)
@@ -76,19 +82,21 @@ def shaken(model: ir.Model, seed: int, *, keeps: bool = True) -> Shaken:
                 _tap(result, pen, node, node.name in decisive, node.name in relus, node.name in sigmoids)
             shake = ROUNDED.get(node.op_type) if node.domain in ("", "ai.onnx.ml") else None
             y, kept = node.outputs[0], KEPT in node.metadata_props
+            unit = "float64" if kept and keeps and node.name not in sums else precision
             if narrowed(node, asked):
-                shake, kept, result.narrows = relative(1.0), False, True
+                shake, unit, result.narrows = relative(1.0), "float32", True
             elif node.name in narrowing and y not in asked:
-                shake, kept = relative(1.0), False
+                shake, unit = relative(1.0), precision
             if shake is None or QUIET in node.metadata_props or not _real(node, inner):
                 continue
-            pen.at(graph, node, "float64" if kept and keeps else "float32")
+            pen.at(graph, node, unit)
             uses, outer = list(y.uses()), y.is_graph_output()
             moved = shake(pen, node, y)
             if moved is None:
                 continue
             result.roundings += pen.roundings
             result.clamped |= node.op_type == "Sigmoid"
+            result.kept |= kept
             noisy = pen("Add", y, moved)
             noisy.type, noisy.shape = y.type, y.shape
             for user, index in uses:
@@ -100,6 +108,12 @@ def shaken(model: ir.Model, seed: int, *, keeps: bool = True) -> Shaken:
     own = len(model.graph.outputs) - pen.taps
     result.taps = [value.name or "" for value in list(model.graph.outputs)[own:]]
     return result
+
+
+def _sums(model: ir.Model) -> set[str | None]:
+    """The nodes that add up trees: where nothing is decided about the sum, some files round what keeps float64."""
+    last = [with_table(node)[-1] for node in model.graph if node.op_type == "TreeEnsemble"]
+    return {node.name for node in last if decider(node.outputs[0]) is None}
 
 
 def _real(node: ir.Node, inner: bool) -> bool:

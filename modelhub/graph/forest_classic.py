@@ -25,7 +25,7 @@ from modelhub.graph.forest_attributes import Numbers, Strings
 from modelhub.graph.forest_forms import Found, forests
 from modelhub.graph.forest_onnx import narrowed
 
-__all__ = ["CLASSIC_OPSET", "Tail", "classic", "tail_of"]
+__all__ = ["CLASSIC_OPSET", "Tail", "classic", "decider", "tail_of"]
 
 CLASSIC_OPSET = 3
 """The ai.onnx.ml operator set of the classic operators: the last one that does not call them deprecated."""
@@ -106,24 +106,32 @@ def _only_user(value: ir.Value) -> ir.Node | None:
     return users[0] if len(users) == 1 and not value.is_graph_output() else None
 
 
-def _check_smooth(found: Found) -> None:
-    """Refuse a margin that something is decided about, before it is rounded at the end anyway."""
-    todo, seen = [found.margin], set()
+def decider(margin: ir.Value) -> ir.Node | None:
+    """A node that decides about a sum of trees that keeps float64, before it is rounded at the end anyway."""
+    todo, seen = [margin], set()
     while todo:
         for use in todo.pop().uses():
             if use.node in seen:
                 continue
             seen.add(use.node)
             if use.node.op_type not in SMOOTH or use.node.domain not in ("", "ai.onnx"):
-                raise Unsupported(
-                    "the trees cannot be written in the classic form",
-                    [
-                        f"{safe_text(found.nodes[0].name)}: their sum would be rounded to float32 before "
-                        f"{safe_text(use.node.name)} ({safe_text(use.node.op_type)}) decides about it; write "
-                        "TreeEnsemble (no --form, no --opset)"
-                    ],
-                )
+                return use.node
             todo += [output for output in use.node.outputs if KEPT in use.node.metadata_props]
+    return None
+
+
+def _check_smooth(found: Found) -> None:
+    """Refuse a margin that something is decided about."""
+    node = decider(found.margin)
+    if node is not None:
+        raise Unsupported(
+            "the trees cannot be written in the classic form",
+            [
+                f"{safe_text(found.nodes[0].name)}: their sum would be rounded to float32 before "
+                f"{safe_text(node.name)} ({safe_text(node.op_type)}) decides about it; write "
+                "TreeEnsemble (no --form, no --opset)"
+            ],
+        )
 
 
 _MODES: tuple[str, ...] = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
