@@ -20,9 +20,12 @@ from math import prod, sqrt
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from modelhub.equivalence.pen import Pen
-from modelhub.graph.forest_forms import with_table
+from modelhub.errors import ModelhubError
+from modelhub.graph.forest import Forest, tree_of
+from modelhub.graph.forest_forms import structure, with_table
 
 __all__ = ["ROUNDED", "relative"]
 
@@ -154,26 +157,40 @@ def _reduction(pen: Pen, node: ir.Node, y: ir.Value) -> ir.Value:
 def _forest(pen: Pen, node: ir.Node, y: ir.Value) -> ir.Value | None:
     """A sum over K trees: √K |y| for the drift, K times the root mean square leaf for the walk.
 
-    XGBoost trains each tree on what the rounded sum of those before has left over. Where a sum starts from a base that
-    is large against the leaves (`_partial`), that is rounding itself, and trees that add no more than that all err to
-    one side: n of them by n roundings at most, which is 1.5 λ times n/4.
-
-    Trees that name their leaves for a table (`forest_onnx`) give small whole numbers, which nothing rounds.
+    Where n trees may err to one side (`_one_sided`) they do so by n |y| at most; n/4 of it is 1.5 of that, as we shake
+    by λ = 6 roundings. Trees that name their leaves for a table (`forest_onnx`) give small whole numbers, which nothing
+    rounds.
     """
-    roots = node.attributes.get("tree_roots")
-    weights = node.attributes.get("leaf_weights")
-    if roots is None or weights is None or len(with_table(node)) > 1:
+    try:
+        forest = structure(node)
+    except ModelhubError:
         return None
-    trees = len(roots.as_ints())
-    leaves = np.abs(weights.as_tensor().numpy().astype(np.float64))
-    walk = trees * float(np.sqrt(np.mean(leaves**2))) if leaves.size else 0.0
-    base = max(
-        (float(np.abs(b.const_value.numpy()).max()) for b in _bases(y) if b.const_value is not None), default=0.0
-    )
-    one_sided = trees * float(np.mean((leaves > 0) & (leaves < FEW * pen.unit * base))) if leaves.size else 0.0
-    pen.roundings = float(trees)
-    drift = pen("Mul", _partial(pen, y), pen.constant(sqrt(trees) + one_sided / 4))
-    return pen("Mul", pen("Add", drift, pen.constant(walk)), pen.random(y, 1.0))
+    leaves = node.attributes["leaf_weights"].as_tensor().numpy().astype(np.float64)
+    if len(with_table(node)) > 1 or not leaves.size:
+        return None
+    bases = [np.abs(value.const_value.numpy()).max() for value in _bases(y) if value.const_value is not None]
+    drift = sqrt(forest.trees) + _one_sided(forest, leaves, FEW * pen.unit * float(max(bases, default=0.0))) / 4
+    walk = forest.trees * float(np.sqrt(np.mean(leaves**2)))
+    pen.roundings = float(forest.trees)
+    both = pen("Add", pen("Mul", _partial(pen, y), pen.constant(drift)), pen.constant(walk))
+    return pen("Mul", both, pen.random(y, 1.0))
+
+
+def _one_sided(forest: Forest, leaves: NDArray[np.float64], small: float) -> int:
+    """How many trees may err to one side together: the most that one number is a leaf of.
+
+    Whoever adds a number again and again to a sum rounds it the same way each time; trees for a Huber loss have such
+    leaves, and forests of pure ones. All numbers below `small` count as one: XGBoost trains each tree on what the
+    rounded sum of those before has left over, and where leaves are no larger than the roundings of the base that sum
+    starts from, this is rounding itself.
+    """
+    ends = np.flatnonzero(~forest.splits)
+    value, tree = leaves[forest.leaf[ends]], tree_of(forest)[ends]
+    some = value != 0
+    same = np.where(np.abs(value) < small, small, value.astype(np.float32))[some]
+    _, number = np.unique(same, return_inverse=True)
+    pairs = np.unique(number * forest.trees + tree[some])
+    return int(np.bincount(pairs // forest.trees).max(initial=0))
 
 
 def _partial(pen: Pen, y: ir.Value) -> ir.Value:
