@@ -374,7 +374,9 @@ def _unrounded_categories(forest: Forest) -> NDArray[np.bool_]:
     columns = np.isin(np.arange(forest.features), forest.feature[member])
     if forest.rounding is not None:
         columns &= forest.rounding == Rounding.NONE
-    numeric = forest.splits & ~member & columns[forest.feature]
+    one = (forest.compare == Compare.EQ) & (forest.threshold == np.floor(forest.threshold))
+    none = (forest.compare == Compare.LT) & np.isneginf(forest.threshold)
+    numeric = forest.splits & ~(member | one | none) & columns[forest.feature]  # (sets in the classic operators' words)
     if numeric.any():
         name = int(forest.feature[np.argmax(numeric)])
         raise Unsupported(f"column {name} is asked both for unrounded categories and for thresholds")

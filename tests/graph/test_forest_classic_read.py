@@ -9,12 +9,12 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from forest_rows import interface, threshold_rows
+from forest_rows import interface, run, threshold_rows
 from test_forest import random_forest
 
 from modelhub.errors import Unsupported
 from modelhub.graph import forest_eval
-from modelhub.graph.forest import Link
+from modelhub.graph.forest import Compare, Link
 from modelhub.graph.forest_classic import classic
 from modelhub.graph.forest_classic_read import is_classic, scores
 from modelhub.graph.forest_onnx import to_graph
@@ -110,6 +110,21 @@ def test_what_we_write_ourselves(outputs: int, width: int) -> None:
     x = threshold_rows(forest, 1000, 0)
     x[:, -1] = np.round(x[:, -1])
     np.testing.assert_allclose(forest_eval.margins(scores(node).forest, x), forest_eval.margins(forest, x), atol=1e-5)
+
+
+def test_sets_of_one_category_and_of_none() -> None:
+    """They are an equality and a threshold in the file, in a column that is asked for larger sets as well."""
+    forest = replace(random_forest(4), rounding=None, zero_missing=None)
+    model = to_precision(to_graph(forest, interface(forest)), "float32")
+    classic(model)
+    (node,) = [node for node in model.graph if is_classic(node)]
+    again = scores(node).forest
+    asked = again.splits & (again.feature == forest.features - 1)
+    assert set(again.compare[asked]) == {Compare.EQ, Compare.LT, Compare.MEMBER}
+    x = threshold_rows(forest, 1000, 0)
+    x[:500, -1] = np.round(x[:500, -1])
+    expected = forest_eval.margins(forest, x)
+    np.testing.assert_allclose(run(to_graph(replace(again, link=Link()), interface(again)), x), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("transform", ["PROBIT", "SOFTMAX_ZERO"])
