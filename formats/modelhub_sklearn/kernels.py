@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from modelhub_sklearn.coupling import coupled
 from modelhub_sklearn.estimator import Estimator
+from modelhub_sklearn.scaling import NOTHING, divided
 from modelhub_sklearn.table import Rows, converts
 
-__all__ = ["squared_distances"]
+__all__ = ["cosines", "squared_distances"]
 
 SVM = "sklearn.svm._classes."
 
@@ -152,16 +153,20 @@ def kernel_components(e: Estimator, x: Rows) -> Rows:
     return centred.times(scaled)
 
 
+def cosines(x: Rows, points: NDArray[np.float64]) -> Rows:
+    """[N, points] the cosines of the angles between rows and points."""
+    length = np.linalg.norm(points, axis=1, keepdims=True)
+    unit = points / np.where(length < NOTHING, 1, length)
+    return divided(x, x.op("Mul", x).total().op("Sqrt")).times(unit.T)
+
+
 def _pairwise_kernel(e: Estimator, x: Rows, points: NDArray[np.float64]) -> Rows:
     """[N, points] (sklearn/metrics/pairwise.py)."""
     name = e.choice("kernel")
     if name == "rbf":
         return squared_distances(x, points).op("Mul", -e.number("gamma_")).op("Exp")
     if name == "cosine":
-        size = x.op("Mul", x).total().op("Sqrt")
-        zero = x.b.op("Equal", size.value, x.b.constant(np.zeros(1), "zero"))
-        length = np.linalg.norm(points, axis=1, keepdims=True)
-        return x.op("Div", size.where(zero, np.ones(1))).times((points / np.where(length == 0, 1, length)).T)
+        return cosines(x, points)
     if name not in ("linear", "poly", "sigmoid"):
         raise e.refused("only the kernels linear, poly, rbf, sigmoid and cosine are supported")
     product = x.times(points.T)

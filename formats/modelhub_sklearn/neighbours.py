@@ -7,7 +7,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from modelhub_sklearn.estimator import Estimator
-from modelhub_sklearn.kernels import squared_distances
+from modelhub_sklearn.kernels import cosines, squared_distances
 from modelhub_sklearn.table import Rows, converts, side_by_side
 
 __all__: list[str] = []
@@ -73,11 +73,7 @@ def _canberra(x: Rows, points: NDArray[np.float64]) -> list[Rows]:
 
 def _cosine(x: Rows, points: NDArray[np.float64]) -> Rows:
     """1 - the cosine of the angle, from 0 to 2."""
-    size = x.op("Mul", x).total().op("Sqrt")
-    zero = x.b.op("Equal", size.value, x.b.constant(np.zeros(1), "zero"))
-    length = np.linalg.norm(points, axis=1, keepdims=True)
-    product = x.op("Div", size.where(zero, np.ones(1))).times((points / np.where(length == 0, 1, length)).T)
-    return product.op("Neg").op("Add", 1.0).op("Max", 0.0).op("Min", 2.0)
+    return cosines(x, points).op("Neg").op("Add", 1.0).op("Max", 0.0).op("Min", 2.0)
 
 
 def _weights(e: Estimator, found: Rows) -> Rows:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from modelhub_sklearn.estimator import Estimator
 from modelhub_sklearn.table import Rows, converts, side_by_side
 
-__all__: list[str] = []
+__all__ = ["NOTHING", "divided"]
 
 DATA = "sklearn.preprocessing._data."
 IMPUTE = "sklearn.impute._base."
@@ -30,6 +30,10 @@ def _shift_and_scale(e: Estimator, width: int) -> tuple[NDArray[np.float64] | No
 
 
 SCALERS = tuple(f"{DATA}{name}" for name in ("StandardScaler", "RobustScaler", "MaxAbsScaler"))
+
+
+NOTHING = 10 * float(np.finfo(np.float64).eps)
+"""A norm below it counts as none."""
 
 
 @converts("transform", *SCALERS)
@@ -75,7 +79,7 @@ def min_max_back(e: Estimator, x: Rows) -> Rows:
 
 @converts("transform", f"{DATA}Normalizer")
 def normalizer(e: Estimator, x: Rows) -> Rows:
-    """Each row divided by its norm; a row of zeros stays."""
+    """Each row divided by its norm."""
     kind = e.text("norm")
     if kind not in ("l1", "l2", "max"):
         raise e.refused(f"the norm {kind[:20]!r} is not known")
@@ -85,8 +89,13 @@ def normalizer(e: Estimator, x: Rows) -> Rows:
         norm = x.op("Abs").total()
     else:
         norm = Rows(x.b, x.b.op("ReduceMax", x.op("Abs").value, x.b.ints(1), keepdims=1), 1)
-    zero = x.b.op("Equal", norm.value, x.b.constant(np.zeros(1), "zero"))
-    return x.op("Div", norm.where(zero, np.ones(1)))
+    return divided(x, norm)
+
+
+def divided(x: Rows, norm: Rows) -> Rows:
+    """Rows divided by their norms [N, 1]; those of next to nothing stay (sklearn's _handle_zeros_in_scale)."""
+    none = x.b.op("Less", norm.value, x.b.constant(np.full(1, NOTHING), "nothing"))
+    return x.op("Div", norm.where(none, np.ones(1)))
 
 
 @converts("transform", f"{DATA}Binarizer", decides=True)

@@ -146,3 +146,15 @@ def test_rows_at_categories_and_beside_them() -> None:
     for form in ("float32", "float64"):
         answer = run(written(model.clone(), form), x)
         assert not (np.abs(answer - expected).max(axis=1) > 1e-6).any(), form
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "max"])
+def test_rows_of_next_to_nothing_are_not_normalized(norm: str) -> None:
+    """scikit-learn takes a norm below 10 eps for none, and leaves the row as it is."""
+    from sklearn.preprocessing import Normalizer
+
+    x = np.array([[3e-16, 0], [1e-30, -1e-30], [0, 3e-15], [0, 0], [3, 4]], np.float32)
+    estimator = Normalizer(norm).fit(x)
+    expected = estimator.transform(x.astype(np.float64))
+    for form in ("float32", "float64"):
+        np.testing.assert_allclose(run(written(from_estimator(estimator), form), x), expected, rtol=1e-6)
