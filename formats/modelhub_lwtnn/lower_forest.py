@@ -112,6 +112,8 @@ def _questions(forest: Forest, *, exact: bool) -> _Questions:
     unique, inverse = np.unique(pairs, axis=0, return_inverse=True)
     asked = np.full(forest.nodes, -1, np.int64)
     asked[splits] = inverse.ravel()
+    if not len(splits):
+        unique = np.array([[0.0, 2.0**-150]])  # one that no leaf heeds, as lwtnn has no layers of width 0
     above = (compare == Compare.GE) | (compare == Compare.GT)
     yes, no = (np.where(above == side, forest.true_child, forest.false_child) for side in (True, False))
     return _Questions(unique[:, 0].astype(np.int64), unique[:, 1], asked, yes, no)

@@ -113,6 +113,10 @@ def test_the_file_decides_as_the_forest(
     agrees(full_forest(trees, depth, outputs=outputs, width=width, dtype=dtype), tmp_path / "net.json", 1500)
 
 
+def test_trees_of_one_leaf_each(tmp_path: Path) -> None:
+    agrees(full_forest(3, 0), tmp_path / "net.json", 100)
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize(("trees", "depth"), [(100, 4), (800, 3), (100, 8)])
 def test_forests_of_the_sizes_in_use(tmp_path: Path, trees: int, depth: int) -> None:
