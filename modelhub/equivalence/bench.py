@@ -262,8 +262,11 @@ class Bench:
     def _spread(self, probe: Probe, answers: dict[str, dict[str, Arrays]], legs: list[Compared]) -> Spread:
         """What rounding may do to this batch: by the shaken graph, else by moving the inputs of an engine there is."""
         if self._shaken is not None and "float64" in answers["graph"]:
+            answer = answers["graph"]["float64"]
             try:
-                return self._shaken.spread(probe, answers["graph"]["float64"], legs)
+                spread = self._shaken.spread(probe, answer, legs)
+                moves = self._shaken.blind
+                return spread.widened(moved(self._graph.engines["float64"], probe, answer)) if moves else spread
             except Inconclusive:
                 self._shaken = None
         side = next(side for side in self.sides if answers[side.party.role])

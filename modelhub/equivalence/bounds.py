@@ -171,6 +171,14 @@ class Spread:
             return self.deviation[name]
         return self.deviation[name] * self.finer if self.fine is None else self.fine[name]
 
+    def widened(self, other: Spread) -> Spread:
+        """With what `other` allows the same events, where that is more."""
+        deviation = {name: np.maximum(x, other.deviation[name]) for name, x in self.deviation.items()}
+        fine = (
+            None if self.fine is None else {n: np.maximum(x, other._moved(n, "float64")) for n, x in self.fine.items()}
+        )
+        return replace(self, deviation=deviation, fine=fine)
+
     def joined(self, other: Spread) -> Spread:
         """With some more events of the same batch."""
         assert self.events is not None
@@ -218,6 +226,11 @@ class Bound:
             except ModelhubError:
                 continue
 
+    @property
+    def blind(self) -> bool:
+        """Whether there are operators that are not shaken, as nothing is known of how they round."""
+        return self._parts.unknown
+
     def spread(self, probe: Probe, answer: Arrays, legs: list[Compared]) -> Spread:
         """Shake one batch; `answer` is that of the graph in float64.
 
@@ -226,7 +239,7 @@ class Bound:
         there is no sample.
         """
         usual = self.learned.get(_shape(probe))
-        if self._burnt_in or (probe.events <= self._whole(probe) and usual is None):
+        if self._burnt_in or self.blind or (probe.events <= self._whole(probe) and usual is None):
             return self.of(probe, answer)
         sample = min(SAMPLE, self._whole(probe))
         events = np.linspace(0, probe.events - 1, 0 if usual else sample).astype(np.int64)
@@ -337,7 +350,10 @@ def _deviation(still: Array, draws: list[Array]) -> Array:
 
 
 def moved(engine: Engine, probe: Probe, answer: Arrays) -> Spread:
-    """Where the graph does not run in float64: what moving the inputs by two roundings does, sixteenfold."""
+    """What moving the inputs by two roundings does, sixteenfold.
+
+    Where the graph does not run in float64, or holds operators of which it is not known how they round.
+    """
     rng = np.random.default_rng(0)
     arrays = {
         name: (x * (1 + rng.choice([-1, 1], x.shape) * 2.0**-23)).astype(x.dtype) if x.dtype.kind == "f" else x
@@ -347,7 +363,7 @@ def moved(engine: Engine, probe: Probe, answer: Arrays) -> Spread:
     deviation = {}
     for name, still in answer.items():
         step = _deviation(still, [others[name]])
-        largest = np.max(step, axis=tuple(range(step.ndim - 1)), initial=0.0, keepdims=True)
+        largest = np.max(step, axis=tuple(range(max(step.ndim - 1, 1))), initial=0.0, keepdims=True)
         deviation[name] = np.broadcast_to(16.0 * largest, step.shape)
     return Spread(deviation, 1.0, {}, {})
 

@@ -27,20 +27,31 @@ from modelhub.errors import ModelhubError
 from modelhub.graph.forest import Forest, tree_of
 from modelhub.graph.forest_forms import structure, with_table
 
-__all__ = ["ROUNDED", "relative"]
+__all__ = ["EXACT", "ROUNDED", "relative"]
 
 Shake = Callable[[Pen, ir.Node, ir.Value], "ir.Value | None"]
 """Writes what the result of a node is moved by; None where it is exact, or no rule is known."""
 
 RELATIVE = {
     "Atan": 4.0, "Cos": 4.0, "Cosh": 4.0, "Div": 2.0, "Exp": 4.0, "Log": 4.0, "Mul": 2.0, "Pow": 6.0, "Reciprocal": 2.0,
-    "Sin": 4.0, "Sinh": 4.0, "Softmax": 6.0, "Sqrt": 1.0, "Tan": 4.0, "Tanh": 8.0, "InstanceNormalization": 8.0,
+    "Sin": 4.0, "Sinh": 4.0, "Sqrt": 1.0, "Tan": 4.0, "Tanh": 8.0, "InstanceNormalization": 8.0,
     "LpNormalization": 4.0,
 }  # fmt: skip
 """Roundings of an operator, in units of its result."""
 
 AGAINST_ONE = {"Erf": 4.0, "LogSoftmax": 4.0, "Sigmoid": 4.0, "Softplus": 4.0, "Gelu": 4.0, "Asinh": 4.0, "Acosh": 4.0}
 """Roundings of an operator in units of its result or 1, whichever is larger."""
+
+EXACT = {
+    "Abs", "And", "ArgMax", "ArgMin", "ArrayFeatureExtractor", "Cast", "CastLike", "Ceil", "Clip", "Compress",
+    "Concat", "Constant", "ConstantOfShape", "DepthToSpace", "Dropout", "Equal", "Expand", "EyeLike", "Flatten",
+    "Floor", "Gather", "GatherElements", "GatherND", "GlobalMaxPool", "Greater", "GreaterOrEqual", "Identity",
+    "If", "IsInf", "IsNaN", "Less", "LessOrEqual", "Loop", "Max", "MaxPool", "Min", "Neg", "NonZero", "Not",
+    "OneHot", "Or", "PRelu", "Pad", "Range", "ReduceMax", "ReduceMin", "Relu", "Reshape", "ReverseSequence",
+    "Round", "Scan", "ScatterElements", "ScatterND", "Shape", "Sign", "Size", "Slice", "SpaceToDepth", "Split",
+    "Squeeze", "ThresholdedRelu", "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor",
+}  # fmt: skip
+"""Operators that only move, choose or compare numbers, or whose bodies are looked at."""
 
 FEW = 16
 """A leaf is small against a base where it is less than so many of the base's roundings."""
@@ -81,6 +92,17 @@ def _against_one(count: float) -> Shake:
         return pen("Mul", pen("Max", pen("Abs", y), pen.constant(1.0)), pen.random(y, count))
 
     return shake
+
+
+def _softmax(pen: Pen, _: ir.Node, y: ir.Value) -> ir.Value:
+    """6 roundings of the result, or |log y|/4 where y is smaller than 4e-11.
+
+    The exponent x - max(x), which is at most as large as log y, is rounded too; with λ = 6 that is within.
+    """
+    pen.roundings = 6 * _size(y)
+    exponent = pen("Abs", pen("Log", pen("Max", pen("Abs", y), pen.constant(np.finfo(np.float32).tiny))))
+    count = pen("Max", pen("Mul", exponent, pen.constant(0.25)), pen.constant(6.0))
+    return pen("Mul", pen("Mul", y, count), pen.random(y, 1.0))
 
 
 def _sum_of_two(pen: Pen, node: ir.Node, y: ir.Value) -> ir.Value:
@@ -228,5 +250,6 @@ ROUNDED: dict[str, Shake] = {
     **dict.fromkeys(("Add", "Sub", "Sum", "Mean"), _sum_of_two),
     **dict.fromkeys(("MatMul", "Gemm", "Einsum", "Conv"), _product),
     **dict.fromkeys(SUMS, _reduction),
+    "Softmax": _softmax,
     "TreeEnsemble": _forest,
 }

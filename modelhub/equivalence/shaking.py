@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from modelhub.equivalence.narrowing import asked_by_trees, narrowed, narrows
 from modelhub.equivalence.pen import Pen
-from modelhub.equivalence.roundings import ROUNDED, relative
+from modelhub.equivalence.roundings import EXACT, ROUNDED, relative
 from modelhub.graph.builder import KEPT
 from modelhub.graph.canonical import infer_shapes, inline_all
 from modelhub.graph.forest_classic import decider
@@ -25,6 +25,9 @@ from modelhub.graph.functions import QUIET
 from modelhub.graph.precision import to_precision
 
 __all__ = ["Shaken", "shaken"]
+
+RANDOM = 21
+"""The last operator set whose RandomUniformLike onnxruntime 1.32 has; what later ones changed in others are types."""
 
 DECIDE = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "ArgMax", "ArgMin", "TopK")
 STEP = ("Floor", "Ceil", "Round", "Sign")
@@ -44,6 +47,7 @@ class Shaken:
     clamped:   whether there is a sigmoid.
     narrows:   whether the graph itself rounds to float32 on its way, also where it runs in float64.
     kept:      whether some of it is computed in float64 in every file.
+    unknown:   whether it holds operators of which nothing is known here.
     """
 
     model: ir.Model
@@ -56,6 +60,7 @@ class Shaken:
     clamped: bool = False
     narrows: bool = False
     kept: bool = False
+    unknown: bool = False
 
 
 def shaken(model: ir.Model, seed: int, precision: str = "float32", *, keeps: bool = True) -> Shaken:
@@ -72,6 +77,7 @@ def shaken(model: ir.Model, seed: int, precision: str = "float32", *, keeps: boo
     sums = _sums(model)
     to_precision(model, "float64")
     infer_shapes(model)
+    model.graph.opset_imports[""] = min(model.graph.opset_imports.get("", RANDOM), RANDOM)
     result = Shaken(model)
     asked = asked_by_trees(model)
     pen = Pen(model.graph, seed)
@@ -80,13 +86,15 @@ def shaken(model: ir.Model, seed: int, precision: str = "float32", *, keeps: boo
         for node in list(graph):
             if not inner:
                 _tap(result, pen, node, node.name in decisive, node.name in relus, node.name in sigmoids)
-            shake = ROUNDED.get(node.op_type) if node.domain in ("", "ai.onnx.ml") else None
             y, kept = node.outputs[0], KEPT in node.metadata_props
+            shake = ROUNDED.get(node.op_type) if node.domain in ("", "ai.onnx.ml") else None
             unit = "float64" if kept and keeps and node.name not in sums else precision
             if narrowed(node, asked):
                 shake, unit, result.narrows = relative(1.0), "float32", True
             elif node.name in narrowing and y not in asked:
                 shake, unit = relative(1.0), precision
+            if shake is None and node.op_type not in EXACT and QUIET not in node.metadata_props:
+                result.unknown |= _real(node, inner) or node.domain != ""  # engines have these in float32 only
             if shake is None or QUIET in node.metadata_props or not _real(node, inner):
                 continue
             pen.at(graph, node, unit)

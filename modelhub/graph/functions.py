@@ -144,9 +144,10 @@ def _asinh(op: Scribe, node: ir.Node) -> ir.Value:
 
 
 def _acosh(op: Scribe, node: ir.Node) -> ir.Value:
-    """log(x + √(x² - 1))."""
+    """log(x + √(x - 1) √(x + 1)), NaN below 1."""
     (x,) = operands(node)
-    return op("Log", op("Add", x, op("Sqrt", op("Sub", op("Mul", x, x), op.constant(1.0)))))
+    one = op.constant(1.0)
+    return op("Log", op("Add", x, op("Mul", op("Sqrt", op("Sub", x, one)), op("Sqrt", op("Add", x, one)))))
 
 
 def _atanh(op: Scribe, node: ir.Node) -> ir.Value:

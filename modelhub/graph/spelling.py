@@ -144,9 +144,18 @@ def _prelu(op: Scribe, node: ir.Node) -> ir.Value:
 
 
 def _softplus(op: Scribe, node: ir.Node) -> ir.Value:
-    """log(1 + exp(x)), as max(x, 0) + log(1 + exp(-|x|)), which does not overflow."""
+    """log(1 + exp(x)), as max(x, 0) + log(1 + z), z = exp(-|x|), which does not overflow.
+
+    With w = 1 + z rounded, log(1 + z) is z log(w) / (w - 1), or z where w is 1: so nothing of a small z is lost
+    (Goldberg 1991, "What every computer scientist should know about floating-point arithmetic", theorem 4).
+    """
     (x,) = operands(node)
-    rest = op("Log", op("Add", op.constant(1.0), op("Exp", op("Neg", op("Abs", x)))))
+    one = op.constant(1.0)
+    z = op("Exp", op("Neg", op("Abs", x)))
+    w = op("Add", one, z)
+    lost = op("Equal", w, one)
+    excess = op("Where", lost, one, op("Sub", w, one))
+    rest = op("Where", lost, z, op("Div", op("Mul", z, op("Log", w)), excess))
     return op("Add", op("Max", x, op.constant(0.0)), rest)
 
 
