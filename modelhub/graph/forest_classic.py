@@ -46,7 +46,7 @@ def classic(model: ir.Model) -> None:
         wide = KEPT in found.nodes[0].metadata_props
         if wide:
             _check_smooth(found)
-        tail = Tail() if wide else tail_of(found.margin, found.forest.outputs)
+        tail = Tail() if wide or not _all_fed(found.forest) else tail_of(found.margin, found.forest.outputs)
         attributes = _attributes(found.forest, wide=wide) | tail.attributes
         new = ir.node("TreeEnsembleRegressor", [found.x], attributes, domain="ai.onnx.ml")
         new.name = found.nodes[0].name
@@ -224,6 +224,11 @@ def _equalities(forest: Forest) -> _Chains:
     )
 
 
+def _all_fed(forest: Forest) -> bool:
+    """Whether every output has a tree: onnxruntime adds no base to one that has none."""
+    return forest.values.shape[1] > 1 or len(np.unique(forest.tree_output)) == forest.outputs
+
+
 def _targets(
     forest: Forest, tree: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
@@ -233,5 +238,6 @@ def _targets(
         return values[:, 0], forest.tree_output[tree[ends]], ends
     kept = values != 0
     kept[:, 0] |= ~kept.any(axis=1)
+    kept[tree[ends] == 0] = True  # onnxruntime adds no base to an output that no leaf of a row has a weight for
     row, target = np.nonzero(kept)
     return values[row, target], target, ends[row]

@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from forest_rows import interface, run, threshold_rows
+from forest_rows import interface, run, threshold_rows, written
 from test_forest import random_forest
 
 from modelhub.errors import Unsupported
@@ -125,6 +125,22 @@ def test_sets_of_one_category_and_of_none() -> None:
     x[:500, -1] = np.round(x[:500, -1])
     expected = forest_eval.margins(forest, x)
     np.testing.assert_allclose(run(to_graph(replace(again, link=Link()), interface(again)), x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_outputs_that_no_tree_moves_keep_their_base(width: int) -> None:
+    """onnxruntime 1.32 adds a base to what has a weight only."""
+    forest = replace(
+        random_forest(5, outputs=3, width=width, sets=False), rounding=None, zero_missing=None, link=Link()
+    )
+    values = np.where(np.arange(width) == 0, forest.values, 0.0)
+    forest = replace(
+        forest, values=values, tree_output=np.zeros(forest.trees, np.int64), base=np.array([1.0, 2.0, 3.0])
+    )
+    x = threshold_rows(forest, 200, 0)
+    given = run(written(to_graph(forest, interface(forest)), "classic"), x)
+    np.testing.assert_allclose(given, forest_eval.margins(forest, x), atol=1e-5)
+    assert (given[:, 1:] == [2.0, 3.0]).all()
 
 
 @pytest.mark.parametrize("transform", ["PROBIT", "SOFTMAX_ZERO"])
