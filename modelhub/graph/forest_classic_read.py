@@ -228,13 +228,39 @@ def scores(node: ir.Node) -> Scores:
     if node.op_type == "TreeEnsembleRegressor":
         if len(base) not in (0, forest.outputs):
             raise Unsupported(f"{where}: {len(base)} base values for {forest.outputs} outputs")
-        return Scores(replace(forest, base=base if len(base) else forest.base, link=link))
+        return Scores(replace(forest, base=_added(node, forest, base), link=link))
     spoken_for = np.unique(ints(node, "class_ids"))
     if forest.outputs == 2 and len(spoken_for) == 1:
         return _one_of_two(node, forest, base, transform)
     if len(base) not in ((0,) if forest.outputs == 2 else (0, forest.outputs)):
         raise Unsupported(f"{where}: {len(base)} base values for {forest.outputs} classes")
-    return Scores(replace(forest, base=base if len(base) else forest.base, link=link))
+    return Scores(replace(forest, base=_added(node, forest, base), link=link))
+
+
+def _added(node: ir.Node, forest: Forest, base: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The base [outputs] that onnxruntime adds: of several outputs to those alone that a leaf has a weight for.
+
+    Raises `Unsupported` where that depends on the row.
+    """
+    if not base.any() or forest.outputs == 1:
+        return base if len(base) else forest.base
+    word = "target" if node.op_type == "TreeEnsembleRegressor" else "class"
+    split = np.array([ints(node, "nodes_treeids"), ints(node, "nodes_nodeids")])
+    given = np.array([ints(node, f"{word}_treeids"), ints(node, f"{word}_nodeids")])
+    count = split.shape[1]
+    _, place = np.unique(np.concatenate([split, given], axis=1), axis=1, return_inverse=True)
+    place = place.ravel()
+    _, tree = np.unique(split[0], return_inverse=True)
+    ends = texts(node, "nodes_modes", MODES, count) == len(MODES) - 1
+    result, target = base.copy(), ints(node, f"{word}_ids")
+    for output in np.flatnonzero(base):
+        speaks = np.isin(place[:count], place[count:][target == output]) & ends
+        silent = np.bincount(tree, ends & ~speaks)
+        if not speaks.any():
+            result[output] = 0
+        elif silent.all():
+            raise Unsupported(f"{place_of(node)}: onnxruntime adds the base of output {output} to some rows only")
+    return result
 
 
 def _one_of_two(node: ir.Node, forest: Forest, base: NDArray[np.float64], transform: str) -> Scores:

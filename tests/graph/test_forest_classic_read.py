@@ -143,6 +143,34 @@ def test_outputs_that_no_tree_moves_keep_their_base(width: int) -> None:
     assert (given[:, 1:] == [2.0, 3.0]).all()
 
 
+@pytest.mark.parametrize(("targets", "known"), [([0, 1, 0, 1], True), ([0, 0, 0, 0], True), ([0, 0, 0, 1], False)])
+def test_a_base_that_is_not_added(targets: list[int], known: bool) -> None:
+    """Of three outputs the first has weights in both leaves, the second in both, none or one, the third in none."""
+    columns = {"treeids": [0, 0, 0, 1, 1, 1], "nodeids": [0, 1, 2] * 2, "truenodeids": [1, 0, 0] * 2}
+    columns |= {"falsenodeids": [2, 0, 0] * 2, "featureids": [0] * 6}
+    numbers = {"values": [0.0] * 6, "modes": ["BRANCH_LEQ", "LEAF", "LEAF"] * 2}
+    at = {"target_treeids": [0, 0, 0, 0], "target_nodeids": [1, 1, 2, 2], "target_ids": targets}
+    made = onnx.helper.make_node(
+        "TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", n_targets=3, base_values=[10.0, 20.0, 30.0],
+        target_weights=[1.0, 2.0, 4.0, 8.0], **at, **{f"nodes_{k}": v for k, v in (columns | numbers).items()},
+    )  # fmt: skip
+    graph = onnx.helper.make_graph(
+        [made],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", 1, ["N", 1])],
+        [onnx.helper.make_tensor_value_info("y", 1, ["N", 3])],
+    )
+    opsets = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("ai.onnx.ml", 3)]
+    proto = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    x = np.array([[-1.0], [1.0]], np.float32)
+    if known:
+        np.testing.assert_array_equal(computed(proto, x), given(proto, x))
+    else:
+        assert (given(proto, x)[:, 1] == [0.0, 28.0]).all()
+        with pytest.raises(Unsupported, match="some rows only"):
+            computed(proto, x)
+
+
 @pytest.mark.parametrize("transform", ["PROBIT", "SOFTMAX_ZERO"])
 def test_what_is_no_link_is_refused(transform: str) -> None:
     forest = replace(random_forest(1), rounding=None, zero_missing=None)
