@@ -58,9 +58,10 @@ OPEN = {
 
 FAR = {
     "shapes/spline_linear_2", "shapes/spline_linear_3", "shapes/spline_periodic_2", "shapes/spline_periodic_3",
-    "members/centroid_three",
+    "members/centroid_two", "members/centroid_three",
 }  # fmt: skip
-"""What scikit-learn makes of inputs of 1e9 to 1e30 is rounding alone; the check calls that a difference."""
+"""Far from the training events their answers are rounding alone, which the bound does not see: splines at 1e9 to 1e30,
+whose slopes are 1e-17, and distances to centroids, which a float32 finds equal. The check calls that a difference."""
 
 TURNS = count()
 
