@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 __all__ = ["Constants"]
 
+_ARITHMETIC = {"Add", "Div", "Mul", "Neg", "Reciprocal", "Sqrt", "Sub"}
+"""Operators that round: lwtnn computes in double, so their constants are computed in it too."""
+
 _COMPUTED = {
     *("Cast", "Concat", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"),
-    *("Add", "Div", "Mul", "Neg", "Reciprocal", "Sqrt", "Sub"),
+    *_ARITHMETIC,
 }
 """Operators that are computed ahead where all their inputs are constants: what exporters leave around weights."""
 
@@ -40,6 +43,8 @@ class Constants:
         first = inputs[0]
         if node.op_type == "Cast" and first is not None and _among_floats(node, first):
             return first  # a number stored as a double stays one: lwtnn computes in double
+        if node.op_type in _ARITHMETIC:
+            inputs = [x.astype(np.float64) if x is not None and x.dtype == np.float32 else x for x in inputs]
         return _compute(node, inputs)
 
     def known(self, value: ir.Value) -> bool:

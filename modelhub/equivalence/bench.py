@@ -163,7 +163,7 @@ class Bench:
             (answers[pair.a.party.role].get(pair.high), answers[pair.b.party.role].get(pair.low)) for pair in self.pairs
         ]
         legs = [
-            (pair, a, b)
+            (pair, a, _laid(b, a))
             for pair, (a, b) in zip(self.pairs, chosen, strict=True)
             if not pair.missing and a is not None and b is not None
         ]
@@ -274,6 +274,16 @@ class Bench:
         return moved(side.engines[precision], probe, answer)
 
 
+def _laid(answer: Arrays, like: Arrays) -> Arrays:
+    """An answer in the shapes of another, where they differ by axes of size 1: lwtnn gives [N, 1] for torch's [N]."""
+    result = {}
+    for name, y in answer.items():
+        shape = like[name].shape if name in like else y.shape
+        same = [n for n in y.shape[1:] if n != 1] == [n for n in shape[1:] if n != 1]
+        result[name] = y.reshape(shape) if same and y.shape[:1] == shape[:1] else y
+    return result
+
+
 def _overflown(probe: Probe, graph: dict[str, Arrays], spread: Spread) -> dict[str, NDArray[np.bool_]]:
     """[events] where the graph overflows in float32 and not in float64: whether a float32 engine does is its affair.
 
@@ -291,7 +301,8 @@ def _overflown(probe: Probe, graph: dict[str, Arrays], spread: Spread) -> dict[s
         if low.shape != high.shape or low.shape[:1] != huge.shape:
             continue
         with np.errstate(invalid="ignore"):
-            apart = np.abs(np.subtract(low, high, dtype=np.float64)) > allowed[name].tolerance
+            apart = ~(np.abs(np.subtract(low, high, dtype=np.float64)) <= allowed[name].tolerance)
+            apart &= (low != high) & ~(np.isnan(low) & np.isnan(high))
         over = (~np.isfinite(low) & np.isfinite(high)).reshape(len(low), -1).any(axis=1)
         over |= huge & apart.reshape(len(low), -1).any(axis=1)
         if over.any():

@@ -305,7 +305,7 @@ class Bound:
         result = np.zeros(events, np.bool_)
         for name in self._parts.decisions:
             margins = np.stack([draw[name] for draw in draws])
-            if margins.shape[1] == events:
+            if margins.ndim > 1 and margins.shape[1] == events:
                 middle = margins.mean(axis=0)
                 wide = NEAR * np.sqrt(((margins - middle) ** 2).mean(axis=0)) * finer
                 result |= ((np.abs(middle) <= wide) & (wide > 0)).reshape(events, -1).any(axis=1)

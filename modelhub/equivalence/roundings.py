@@ -63,7 +63,6 @@ SUMS = (
     "ReduceL1",
     "ReduceL2",
     "ReduceLogSumExp",
-    "CumSum",
     "AveragePool",
 )
 
@@ -95,13 +94,13 @@ def _against_one(count: float) -> Shake:
 
 
 def _softmax(pen: Pen, _: ir.Node, y: ir.Value) -> ir.Value:
-    """6 roundings of the result, or |log y|/4 where y is smaller than 4e-11.
+    """6 roundings of the result, or 0.4 |log y| where y is smaller than 3e-7.
 
     The exponent x - max(x), which is at most as large as log y, is rounded too; with λ = 6 that is within.
     """
     pen.roundings = 6 * _size(y)
     exponent = pen("Abs", pen("Log", pen("Max", pen("Abs", y), pen.constant(np.finfo(np.float32).tiny))))
-    count = pen("Max", pen("Mul", exponent, pen.constant(0.25)), pen.constant(6.0))
+    count = pen("Max", pen("Mul", exponent, pen.constant(0.4)), pen.constant(6.0))
     return pen("Mul", pen("Mul", y, count), pen.random(y, 1.0))
 
 
@@ -174,6 +173,17 @@ def _reduction(pen: Pen, node: ir.Node, y: ir.Value) -> ir.Value:
         return _walk(pen, y, squares, count, _partial(pen, y))
     scale = pen("Mul", pen("Abs", y), pen("Sqrt", pen("Max", count, pen.constant(1.0))))
     return pen("Mul", scale, pen.random(y, 2.0))
+
+
+def _cumulative(pen: Pen, node: ir.Node, y: ir.Value) -> ir.Value | None:
+    """Sums of up to K terms along a constant axis of length K: the same operator on squares gives Σt²."""
+    x, axis = node.inputs[:2]
+    if x is None or axis is None or axis.const_value is None or x.shape is None:
+        return None
+    place = int(axis.const_value.numpy().ravel()[0]) % len(x.shape)
+    pen.roundings = _size(y)
+    terms = pen("Cast", pen("Shape", x, start=place, end=place + 1), to=ir.DataType.DOUBLE.value)
+    return _walk(pen, y, pen("CumSum", pen("Mul", x, x), axis, **dict(node.attributes)), terms)
 
 
 def _forest(pen: Pen, node: ir.Node, y: ir.Value) -> ir.Value | None:
@@ -250,6 +260,7 @@ ROUNDED: dict[str, Shake] = {
     **dict.fromkeys(("Add", "Sub", "Sum", "Mean"), _sum_of_two),
     **dict.fromkeys(("MatMul", "Gemm", "Einsum", "Conv"), _product),
     **dict.fromkeys(SUMS, _reduction),
+    "CumSum": _cumulative,
     "Softmax": _softmax,
     "TreeEnsemble": _forest,
 }

@@ -55,6 +55,15 @@ def test_a_softmax_of_inputs_that_are_exact(op_type: str, tmp_path: Path) -> Non
     assert checked(written(tmp_path, op_type, axis=-1)).verdict in ("identical", "equivalent")
 
 
+def test_a_sum_that_goes_on(tmp_path: Path) -> None:
+    axis = helper.make_node("Constant", [], ["axis"], value_int=1)
+    node = helper.make_node("CumSum", ["x", "axis"], ["y"])
+    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 20])] for name in ("x", "y")]
+    graph = helper.make_graph([axis, node], "g", *ends)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "m.onnx")
+    assert checked(tmp_path / "m.onnx").verdict in ("identical", "equivalent")
+
+
 @pytest.mark.parametrize("opset", [20, 21, 22, 23])
 def test_a_graph_of_any_operator_set_is_shaken(opset: int, tmp_path: Path) -> None:
     model = modelhub.read(written(tmp_path, "Elu", opset=opset))

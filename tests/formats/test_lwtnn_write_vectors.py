@@ -8,6 +8,8 @@ import pytest
 from lwtnn_writing import Build, Net, agree, kinds, written
 
 from modelhub.graph import blocks
+from modelhub.graph.builder import Builder
+from modelhub.graph.canonical import canonical
 
 
 def gemm(**attributes: float) -> Build:
@@ -276,6 +278,16 @@ def test_slopes_that_went_through_a_file_are_those_meant(alpha: float, factor: f
     data = written(b.done(b.op("HardSigmoid", x, alpha=float(np.float32(alpha)))), tmp_path / "net.json")
     assert data["layers"][0]["activation"] == "hard_sigmoid"
     assert data["layers"][0]["weights"] == (weight * factor).ravel().tolist()
+
+
+def test_constants_of_float32_are_computed_in_double(tmp_path) -> None:
+    """As Keras's Normalization leaves them: a deviation is the root of a variance."""
+    b = Builder()
+    variance = np.float32([0.96774715, 1.1349896, 1.7415539, 1.1137987])
+    b.output(b.op("Div", b.input("x", ["N", 4]), b.op("Sqrt", b.constant(variance, "variance"))), "y", ["N", 4])
+    data = written(canonical(b.finish()), tmp_path / "net.json")
+    scales = [variable["scale"] for variable in data["inputs"][0]["variables"]]
+    np.testing.assert_allclose(scales, 1 / np.sqrt(variance.astype(np.float64)), rtol=1e-15)
 
 
 @pytest.mark.filterwarnings("ignore::modelhub.errors.Notice")

@@ -100,3 +100,24 @@ def test_norms_of_an_event_are_checked_in_double(tmp_path: Path) -> None:
     assert exact.verdict == "equivalent"
     assert exact.worst is not None
     assert exact.worst.worst.largest < 1e-12
+
+
+@pytest.mark.parametrize("suffix", [".json", ".onnx"])
+def test_one_number_for_each_event_may_come_without_an_axis(tmp_path: Path, suffix: str) -> None:
+    """[N] in torch, [N, 1] in lwtnn."""
+
+    class One(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = nn.Linear(4, 1)
+
+        def forward(self, jet):
+            return torch.sigmoid(self.dense(jet)).squeeze(-1)
+
+    torch.manual_seed(0)
+    path = export(One(), (torch.randn(3, 4),), tmp_path / "net.pt2")
+    target = tmp_path / f"net{suffix}"
+    assert modelhub.convert(path, target).verdict in ("equivalent", "identical")
+    module = One()
+    other = export(module, (torch.randn(3, 4),), tmp_path / "other.pt2")
+    assert modelhub.check(other, target).verdict == "different"
