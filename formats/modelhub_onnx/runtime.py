@@ -40,6 +40,7 @@ def load(path: Path, interface: Interface, precision: str, options: ReadOptions)
     scaled = own_record is not None and Interface.from_json(parse_json(own_record.encode(), KEY), KEY).scaled
     model = proto.SerializeToString() if changed else read_bytes(path)
     session = Session(model, interface, precision, prepares=not scaled)
+    session.foreign = own_record is None
     session.refuses_empty = any(node.op_type == "GRU" for node in proto.graph.node)
     return session
 
@@ -58,6 +59,9 @@ class Session:
 
     refuses_empty = False
     """onnxruntime 1.32 brings the whole process down when a GRU is given an empty sequence: it is not asked to."""
+
+    foreign = False
+    """Whether the file carries no record of ours, so that its outputs may be more than the record has."""
 
     def __init__(
         self, model: bytes, interface: Interface, precision: str, *, prepares: bool = False, threads: int = 1
@@ -82,7 +86,7 @@ class Session:
     def with_threads(self, threads: int) -> Session:
         """The same model in an engine that may use several threads."""
         other = Session(self._model, self._interface, self.precision, prepares=self._prepares, threads=threads)
-        other.refuses_empty = self.refuses_empty
+        other.refuses_empty, other.foreign = self.refuses_empty, self.foreign
         return other
 
     def __call__(self, arrays: Arrays) -> Arrays:
@@ -106,7 +110,10 @@ class Session:
                 results = [np.concatenate(column) for column in zip(*parts, strict=True)]
             except ValueError:  # single numbers, or rows of several lengths
                 raise Inconclusive(f"not every output has a row for each of {self._batch} events") from None
-        return {record.tensor: _asked(record, y) for (_, record), y in zip(self._outputs, results, strict=True)}
+        return {
+            record.tensor: _asked(record, y) if self.foreign else _number(y)
+            for (_, record), y in zip(self._outputs, results, strict=True)
+        }
 
     def leaves(self, arrays: Arrays) -> NDArray[np.int64]:
         """The leaf [events, trees] each event ends in, by this file's own trees in onnxruntime (`leaves`)."""
@@ -176,14 +183,16 @@ def _columns(slots: Sequence[Any], records: Sequence[Input]) -> list[tuple[Any, 
 
 
 def _asked(record: Output, y: NDArray[Any]) -> NDArray[Any]:
-    """An output as the record has it: of two classes only the second, where the first is but its complement.
-
-    What is true or false is 1 or 0.
-    """
+    """An output as the record has it: of two classes only the second, where the first is but its complement."""
     if len(record.labels) == 1 and y.ndim == 2 and y.shape[1] == 2 and np.issubdtype(y.dtype, np.floating):
         first, second = y[:, :1], y[:, 1:]
         if any(np.allclose(first, rest, rtol=1e-6, atol=1e-6, equal_nan=True) for rest in (1 - second, -second)):
             return second
+    return _number(y)
+
+
+def _number(y: NDArray[Any]) -> NDArray[Any]:
+    """1 or 0 for what is true or false."""
     return y.astype(np.uint8) if y.dtype == np.bool_ else y
 
 

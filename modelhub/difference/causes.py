@@ -265,7 +265,13 @@ def _attributes(ours: ir.Node, theirs: ir.Node, record: Interface) -> Iterator[s
             if text is not None:
                 yield text + (_split(x, y, theirs, record) if name == "nodes_splits" else "")
         elif isinstance(x, np.ndarray) or isinstance(y, np.ndarray) or x != y:
-            yield f"{what} is {safe_text(y)} in the target, {safe_text(x)} in the source"
+            yield f"{what} is {_short(y)} in the target, {_short(x)} in the source"
+
+
+def _short(value: object) -> str:
+    """An attribute's value, or how many numbers it holds."""
+    many = isinstance(value, np.ndarray) and value.size > SHOWN
+    return f"{np.size(value)} numbers" if many else safe_text(value)  # type: ignore[arg-type]
 
 
 def _same_attribute(x: object, y: object) -> bool:

@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 import modelhub
+from modelhub.difference.diff import diff
 
 skl2onnx = pytest.importorskip("skl2onnx")
 ensemble = pytest.importorskip("sklearn.ensemble")
@@ -68,6 +69,20 @@ def test_a_threshold_changed_on_the_way_is_seen(tmp_path: Path) -> None:
     values.floats[0] = np.nextafter(np.float32(values.floats[0]), np.float32(9))
     onnx.save(proto, path)
     assert modelhub.check(path, tmp_path / "ours.onnx").verdict == "different"
+
+
+def test_a_file_that_rounds_thresholds_to_nearest_is_told_node_by_node(tmp_path: Path) -> None:
+    """What skl2onnx does to thresholds between two float32."""
+    skops = pytest.importorskip("skops.io")
+    model = ensemble.RandomForestClassifier(12, max_depth=6, random_state=0).fit(X, TWO)
+    skops.dump(model, tmp_path / "model.skops")
+    path = written(model, tmp_path / "peer.onnx", zipmap=False)
+    found = diff(tmp_path / "model.skops", path)
+    assert found.verdict == "different"
+    assert found.place is not None
+    assert found.place.target_node == found.place.source_node == "TreeEnsemble"
+    assert any("rounded to float32" in cause for cause in found.causes)
+    assert not any("\n" in cause for cause in found.causes)
 
 
 def test_a_network_behind_a_scaler_becomes_lwtnn(tmp_path: Path) -> None:
