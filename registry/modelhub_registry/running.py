@@ -63,9 +63,16 @@ class Model:
         if told is not None:
             record = Interface.from_json(parse_json(told.encode(), where), where)
         slots, results = self.session.get_inputs(), self.session.get_outputs()
-        if record is None or (len(record.inputs), len(record.outputs)) != (len(slots), len(results)):
+        if record is None:
             raise RegistryError(
-                f"{where}: its inputs have no names, for no interface record fits it; push it with --interface"
+                f"{where}: its inputs have no names, as no interface record is there; push it with --interface"
+            )
+        if (len(record.inputs), len(record.outputs)) != (len(slots), len(results)):
+            names = [", ".join(safe_text(slot.name) for slot in each) for each in (slots, results)]
+            raise RegistryError(
+                f"{where}: it takes {names[0]} and gives {names[1]}, the record {len(record.inputs)} inputs and "
+                f"{len(record.outputs)} outputs; convert it to ONNX with modelhub, which takes the scores of a "
+                "classifier alone, or push it with another record"
             )
         self.interface = record
         self._types = [_TYPES[slot.type] for slot in slots]

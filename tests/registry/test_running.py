@@ -133,6 +133,9 @@ def test_what_does_not_fit_is_told(registry: Registry, tmp_path: Path, files) ->
     registry.push("nameless", [linear(tmp_path / "net.onnx")])
     with pytest.raises(RegistryError, match="have no names"):
         registry.load("nameless")
+    registry.push("two", [summed(tmp_path / "two.onnx")], interface=RECORD)
+    with pytest.raises(RegistryError, match=r"it takes v, s and gives y, the record 1 inputs .* convert it to ONNX"):
+        registry.load("two")
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(linear(tmp_path / "net.onnx").read_bytes()[:-40])
     registry.push("broken", [("source", broken)], interface=RECORD)
