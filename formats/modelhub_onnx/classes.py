@@ -116,6 +116,8 @@ def _text(value: onnx.ValueInfoProto) -> bool:
 
 
 def _class(value: onnx.ValueInfoProto) -> bool:
-    """Whether it is one whole number per event."""
-    dims = value.type.tensor_type.shape.dim
-    return value.type.tensor_type.elem_type in WHOLE and (len(dims) == 1 or (len(dims) == 2 and dims[1].dim_value == 1))
+    """Whether it is one whole number per event, as far as the file tells its shape."""
+    kind = value.type.tensor_type
+    dims = kind.shape.dim
+    single = not kind.HasField("shape") or len(dims) == 1 or (len(dims) == 2 and dims[1].dim_value == 1)
+    return kind.elem_type in WHOLE and single

@@ -30,14 +30,16 @@ def lower(model: ir.Model) -> None:
         return
     common.RemoveUnusedNodesPass()(model)  # what is made of classes that are not given out
     trees = [node for node in model.graph if is_classic(node)]
+    graphs = (model.graph, *(function.graph for function in model.functions.values()))
+    everywhere = sum(is_classic(node) for graph in graphs for node in ir.traversal.RecursiveGraphIterator(graph))
     try:
-        read = [_scores(node) for node in trees]
+        read = [_scores(node) for node in trees] if len(trees) == everywhere else []
     except Unsupported:
-        trees, read = [], []
-    for node, found in zip(trees, read, strict=True):
+        read = []
+    for node, found in zip(trees if read else [], read, strict=True):
         _replace(model.graph, node, node.outputs[-1], partial(_forest, found))
     for node in list(model.graph):
-        if (node.domain, node.op_type) == ("ai.onnx.ml", "Scaler"):
+        if (node.domain, node.op_type) == ("ai.onnx.ml", "Scaler") and {"offset", "scale"} <= node.attributes.keys():
             offset, scale = (floats(node, name).astype(np.float32) for name in ("offset", "scale"))
             _replace(model.graph, node, node.outputs[0], partial(_scaler, offset, scale))
 
@@ -73,8 +75,9 @@ def _scaler(offset: np.ndarray, scale: np.ndarray, b: Builder, x: ir.Value) -> i
 
 def _replace(graph: ir.Graph, node: ir.Node, old: ir.Value, write: Callable[[Builder, ir.Value], ir.Value]) -> None:
     """Put what `write` makes of the input in the place of `old`, an output of `node`."""
-    (x,) = node.inputs
-    assert x is not None
+    x = node.inputs[0]
+    if x is None:  # which no engine takes
+        return
     b = Builder()
     with b.scope(node.name or node.op_type):
         y = write(b, x)

@@ -172,10 +172,10 @@ def _matched(what: str, slots: Sequence[Any], records: Sequence[R]) -> list[tupl
 
 def _columns(slots: Sequence[Any], records: Sequence[Input]) -> list[tuple[Any, Input, slice]]:
     """What the file takes beside the records and the columns of these; an input may stand for one variable alone."""
-    (first, *others) = records
-    names = [feature.name for feature in first.features]
+    first = records[0] if len(records) == 1 < len(slots) else None
+    names = [] if first is None else [feature.name for feature in first.features]
     single = all(len(slot.shape) == 2 and slot.shape[1] == 1 for slot in slots)
-    if others or first.sequence or not single or len(slots) != len(names) or len(slots) == 1:
+    if first is None or first.sequence or not single or len(slots) != len(names):
         return [(slot, record, slice(None)) for slot, record in _matched("input", slots, records)]
     known = {slot.name for slot in slots} == set(names)
     places = [names.index(slot.name) if known else place for place, slot in enumerate(slots)]

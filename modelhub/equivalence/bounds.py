@@ -228,8 +228,13 @@ class Bound:
 
     @property
     def blind(self) -> bool:
-        """Whether there are operators that are not shaken, as nothing is known of how they round."""
-        return self._parts.unknown
+        """Whether there are operators that are not shaken, as nothing is known of how they round.
+
+        Not where something is decided: what moves an input over the edge tells nothing of rounding.
+        """
+        parts = self._parts
+        trees = any(node.op_type.startswith("TreeEnsemble") for node in parts.model.graph)
+        return parts.unknown and not parts.decisions and not trees
 
     def spread(self, probe: Probe, answer: Arrays, legs: list[Compared]) -> Spread:
         """Shake one batch; `answer` is that of the graph in float64.

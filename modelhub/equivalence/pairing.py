@@ -130,6 +130,8 @@ def narrow(model: ir.Model, other: ir.Model) -> None:
 def unaskable(model: ir.Model) -> str:
     """Why a model cannot be given events, which lie along the first axis of every input; "" where it can."""
     fixed: dict[int, str] = {}
+    if not model.graph.inputs:
+        return "it has no inputs"
     for value in model.graph.inputs:
         if value.shape is None:
             continue

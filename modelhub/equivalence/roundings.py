@@ -43,15 +43,17 @@ AGAINST_ONE = {"Erf": 4.0, "LogSoftmax": 4.0, "Sigmoid": 4.0, "Softplus": 4.0, "
 """Roundings of an operator in units of its result or 1, whichever is larger."""
 
 EXACT = {
-    "Abs", "And", "ArgMax", "ArgMin", "ArrayFeatureExtractor", "Cast", "CastLike", "Ceil", "Clip", "Compress",
-    "Concat", "Constant", "ConstantOfShape", "DepthToSpace", "Dropout", "Equal", "Expand", "EyeLike", "Flatten",
-    "Floor", "Gather", "GatherElements", "GatherND", "GlobalMaxPool", "Greater", "GreaterOrEqual", "Identity",
-    "If", "IsInf", "IsNaN", "Less", "LessOrEqual", "Loop", "Max", "MaxPool", "Min", "Neg", "NonZero", "Not",
-    "OneHot", "Or", "PRelu", "Pad", "Range", "ReduceMax", "ReduceMin", "Relu", "Reshape", "ReverseSequence",
-    "Round", "Scan", "ScatterElements", "ScatterND", "Shape", "Sign", "Size", "Slice", "SpaceToDepth", "Split",
-    "Squeeze", "ThresholdedRelu", "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor",
+    "Abs", "And", "ArgMax", "ArgMin", "ArrayFeatureExtractor", "Binarizer", "Cast", "CastLike",
+    "CategoryMapper", "Ceil", "Clip", "Compress", "Concat", "Constant", "ConstantOfShape", "DepthToSpace",
+    "Dropout", "Equal", "Expand", "EyeLike", "FeatureVectorizer", "Flatten", "Floor", "Gather",
+    "GatherElements", "GatherND", "GlobalMaxPool", "Greater", "GreaterOrEqual", "Identity", "If", "Imputer",
+    "IsInf", "IsNaN", "LabelEncoder", "Less", "LessOrEqual", "Loop", "Max", "MaxPool", "Min", "Neg", "NonZero",
+    "Not", "OneHot", "OneHotEncoder", "Or", "PRelu", "Pad", "Range", "ReduceMax", "ReduceMin", "Relu",
+    "Reshape", "ReverseSequence", "Round", "Scan", "ScatterElements", "ScatterND", "Shape", "Sign", "Size",
+    "Slice", "SpaceToDepth", "Split", "Squeeze", "ThresholdedRelu", "Tile", "TopK", "Transpose",
+    "TreeEnsembleClassifier", "TreeEnsembleRegressor", "Trilu", "Unsqueeze", "Where", "Xor",
 }  # fmt: skip
-"""Operators that only move, choose or compare numbers, or whose bodies are looked at."""
+"""Operators that only move, choose or compare numbers, or whose bodies are looked at; and trees as a file has them."""
 
 FEW = 16
 """A leaf is small against a base where it is less than so many of the base's roundings."""

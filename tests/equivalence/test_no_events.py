@@ -47,6 +47,13 @@ def test_inputs_that_hold_no_events(shapes: tuple[tuple[int | str, ...], ...], w
     assert words in report.missing
 
 
+def test_a_model_without_inputs(tmp_path: Path) -> None:
+    node = helper.make_node("Constant", [], ["y"], value_floats=[1.0, 2.0])
+    report = checked(tmp_path, [], [("y", (2,))], node)
+    assert report.verdict == "inconclusive"
+    assert "it has no inputs" in report.missing
+
+
 @pytest.mark.parametrize("events", ["N", 4])
 def test_outputs_that_have_no_row_for_each_event(events: str | int, tmp_path: Path) -> None:
     node = helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)

@@ -108,3 +108,7 @@ def test_trees_whose_class_is_used_stay_as_they_are(tmp_path: Path) -> None:
     report = modelhub.convert(path, tmp_path / "ours.onnx")
     assert report is not None
     assert report.verdict in ("identical", "equivalent")
+    values = next(attribute for attribute in trees.attribute if attribute.name == "nodes_values")
+    values.floats[0] = np.nextafter(np.float32(values.floats[0]), np.float32(9))
+    onnx.save(proto, path)
+    assert modelhub.check(path, tmp_path / "ours.onnx").verdict == "different"
