@@ -45,7 +45,7 @@ def read(path: Path, options: ReadOptions) -> ir.Model:  # noqa: ARG001 - an ONN
     proto = _ordered(proto, path)
     try:
         onnx.checker.check_model(proto)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, UnicodeDecodeError) as error:  # which names what is no text
         raise UnreadableFile(f"{path}: not a valid ONNX model: {safe_text(error, 160)}") from None
     check_trees(proto, str(path))
     if _opset(proto) < OPSET:

@@ -281,4 +281,9 @@ def _one_of_two(node: ir.Node, forest: Forest, base: NDArray[np.float64], transf
 
 def _text(node: ir.Node, name: str, default: str) -> str:
     attribute = node.attributes.get(name)
-    return default if attribute is None or attribute.type != ir.AttributeType.STRING else attribute.as_string()
+    if attribute is None or attribute.type != ir.AttributeType.STRING:
+        return default
+    try:
+        return attribute.as_string()
+    except TypeError:
+        raise UnreadableFile(f"{place_of(node)}: {name} is not UTF-8 text") from None

@@ -11,6 +11,7 @@ import pytest
 
 import modelhub
 from modelhub.difference.diff import diff
+from modelhub.errors import UnreadableFile
 
 skl2onnx = pytest.importorskip("skl2onnx")
 ensemble = pytest.importorskip("sklearn.ensemble")
@@ -112,3 +113,14 @@ def test_trees_whose_class_is_used_stay_as_they_are(tmp_path: Path) -> None:
     values.floats[0] = np.nextafter(np.float32(values.floats[0]), np.float32(9))
     onnx.save(proto, path)
     assert modelhub.check(path, tmp_path / "ours.onnx").verdict == "different"
+
+
+@pytest.mark.parametrize(("text", "words"), [(b"post_transform", "not a valid ONNX model"), (b"SOFTMAX", "not UTF-8")])
+def test_texts_that_are_none(text: bytes, words: str, tmp_path: Path) -> None:
+    model = ensemble.GradientBoostingClassifier(n_estimators=2, random_state=0).fit(X, THREE)
+    path = written(model, tmp_path / "peer.onnx", zipmap=False)
+    data = path.read_bytes()
+    assert text in data
+    path.write_bytes(data.replace(text, text[:-1] + b"\xd0"))
+    with pytest.raises(UnreadableFile, match=words):
+        modelhub.read(path)
