@@ -119,8 +119,7 @@ class Session:
         """The leaf [events, trees] each event ends in, by this file's own trees in onnxruntime (`leaves`)."""
         if self._named is None:
             proto = onnx.load_model_from_string(self._model)
-            known = any(entry.key == KEY for entry in proto.metadata_props)
-            if not known and sum(map(is_tree, proto.graph.node)) > 1:
+            if self.foreign and sum(map(is_tree, proto.graph.node)) > 1:
                 raise Inconclusive("the trees stand in several operators, in an order of the file's own")
             outputs = tuple(Output(name, ()) for name in naming_leaves(proto))
             self._named = Session(

@@ -113,12 +113,12 @@ class Bench:
         single events. Empty sequences show nothing: engines differ about them.
         """
         tried = _lengths(probes)
-        ordinary = next((probe for probe in tried if self.sides[0].takes(probe.arrays)), None)
-        first = [probe.arrays for probe in (ordinary, *tried) if probe is not None]
+        ordinary = next((probe for probe in tried if self.sides[0].takes(probe.arrays)), tried[0] if tried else None)
+        batches = [probe.arrays for probe in sorted(tried, key=lambda probe: probe is not ordinary)]
         for side in self.sides:
-            side.settle([*first, *({name: x[:1] for name, x in arrays.items()} for arrays in first)])
+            side.settle([*batches, *({name: x[:1] for name, x in arrays.items()} for arrays in batches)])
         self.pairs = [pair for a, b in combinations(self.sides, 2) for pair in _pairs(a, b)]
-        ends = self._ends(ordinary or tried[0]) if tried else []
+        ends = [] if ordinary is None else self._ends(ordinary)
         self._told = [a is not None and b is not None and a.shape == b.shape for a, b in ends]
 
     def report(self, seed: int, interface: Interface) -> Report:

@@ -1,4 +1,5 @@
-"""Two records of what should be one model: which inputs, variables, outputs and labels belong together.
+"""Two files of what should be one model: which inputs, variables, outputs and labels belong together, and what both
+can be asked.
 
 By name where both know all of them, as users and engines do; else by position.
 """
