@@ -1,24 +1,20 @@
-"""Real events through the engines: what is compared, how it is told, and that it does not matter who does the work."""
+"""Real events through the engines: what is compared, and how it is told."""
 
 from __future__ import annotations
 
-import copy
 import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
-import awkward as ak
 import h5py
 import jsonschema
 import numpy as np
 import onnx_ir as ir
 import pytest
-import uproot
 from click.testing import CliRunner
-from distributed import LocalCluster
+from stream_files import BLOCK, EVENTS, RARE, RECORD, checked, job, network, results
 
 import modelhub
 from modelhub.cli import cli
@@ -28,107 +24,11 @@ from modelhub.equivalence.bounds import Bound
 from modelhub.equivalence.observed import observed
 from modelhub.equivalence.probes import Probe, probes
 from modelhub.equivalence.render import show
-from modelhub.equivalence.report import Report, schema
-from modelhub.errors import Inconclusive, UsageError
+from modelhub.equivalence.report import schema
+from modelhub.errors import UsageError
 from modelhub.graph.builder import Builder
 from modelhub.graph.interface import Feature, Input, Interface, Output
-from modelhub.graph.naming import attach
 from modelhub.protocols import ReadOptions
-
-EVENTS = 3000
-BLOCK = 512
-RARE = 2345
-"""An event unlike all others."""
-
-RECORD = Interface(
-    (
-        Input("jet", (Feature("pt", offset=-50.0, scale=0.02), Feature("eta", default=0.5))),
-        Input("tracks", (Feature("d0"), Feature("z0"), Feature("hits", scale=0.1)), sequence=True, max_length=5),
-    ),
-    (Output("tagger", ("pu", "pc", "pb")),),
-)
-
-
-def network(late: float = 0.0, record: Interface = RECORD) -> ir.Model:
-    """A deep set beside a dense layer. `late` is added to its first output for jets above pt = 1000."""
-    rng = np.random.default_rng(4)
-    b = Builder()
-    jet, tracks = b.input("jet", ["N", 2]), b.input("tracks", ["N", "T_tracks", 3])
-
-    def dense(x: ir.Value, name: str, into: int, out: int) -> ir.Value:
-        with b.scope(name):
-            y = b.op("MatMul", x, b.constant(rng.standard_normal((into, out)).astype("f4") * 0.5, "weight"))
-            return b.op("Add", y, b.constant(rng.standard_normal(out).astype("f4") * 0.1, "bias"))
-
-    phi = b.op("Relu", dense(tracks, "phi", 3, 8))
-    summed = b.op("ReduceSum", phi, b.ints(1), keepdims=0)
-    both = b.op("Concat", summed, b.op("Tanh", dense(jet, "jets", 2, 4)), axis=1)
-    y = dense(both, "head", 12, 3)
-    if late:
-        high = b.op("Gather", jet, b.constant(np.array(0), "first"), axis=1)
-        high = b.op("Relu", b.op("Sub", high, b.constant(np.float32((1000 - 50) * 0.02), "edge")))
-        high = b.op("Unsqueeze", high, b.ints(1))
-        y = b.op("Add", y, b.op("Mul", high, b.constant(np.array([late, 0, 0], "f4"), "late")))
-    b.output(y, "tagger", ["N", 3])
-    model = b.finish()
-    attach(model, record)
-    return model
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Networks, and one sample in HDF5 and in ROOT."""
-    folder = tmp_path_factory.mktemp("stream")
-    modelhub.write(network(), folder / "net.onnx")
-    modelhub.write(network(), folder / "net.json")
-    modelhub.write(network(late=1e-4), folder / "late.onnx")
-    rng = np.random.default_rng(8)
-    jets = np.zeros(EVENTS, [("flavour", "i4"), ("pt", "f8"), ("eta", "f4")])
-    jets["pt"], jets["eta"] = rng.exponential(60, EVENTS).clip(0, 900), rng.standard_normal(EVENTS)
-    jets["eta"][::7] = np.nan
-    jets["pt"][RARE] = 1234.0
-    counts = rng.integers(0, 8, EVENTS)
-    tracks = np.zeros((EVENTS, 7), [("d0", "f4"), ("z0", "f2"), ("hits", "i2"), ("valid", "?")])
-    for name in ("d0", "z0"):
-        tracks[name] = rng.standard_normal(tracks.shape)
-    tracks["hits"] = rng.integers(0, 20, tracks.shape)
-    tracks["valid"] = np.arange(7) < counts[:, np.newaxis]
-    with h5py.File(folder / "events.h5", "w") as file:
-        file.create_dataset("jets", data=jets, chunks=(100,), compression="lzf")
-        file.create_dataset("tracks", data=tracks, chunks=(100, 7), compression="gzip")
-    valid = tracks["valid"]
-    with uproot.recreate(folder / "events.root") as root:
-        columns = {n: ak.unflatten(tracks[n][valid].astype("f4"), counts) for n in ("d0", "z0", "hits")}
-        tree = root.mktree("events", {"pt": "float64", "eta": "float32", **dict.fromkeys(columns, "var * float32")})
-        tree.extend({"pt": jets["pt"], "eta": jets["eta"], **columns})
-    return folder
-
-
-def job(folder: Path, target: str = "net.json", data: str = "events.h5", **spec) -> room.Job:
-    format = "lwtnn" if target.endswith("json") else "onnx"
-    return room.Job(
-        (folder / "net.onnx", "onnx", ReadOptions()),
-        (folder / target, format, target),
-        None,
-        DataSpec(folder / data, block=BLOCK, **spec),
-        seed=1,
-    )
-
-
-@cache
-def _checked(target: Path) -> Report:
-    return modelhub.check(target.with_name("net.onnx"), target)
-
-
-def checked(target: Path) -> Report:
-    """The report of the seeded probes, as it was before any real event."""
-    return copy.deepcopy(_checked(target))
-
-
-def results(report) -> list[tuple]:
-    return [
-        (leg.between, leg.precision, result) for leg in report.legs for result in leg.results if result.kind == "data"
-    ]
 
 
 def test_every_event_is_compared_on_every_leg(folder: Path) -> None:
@@ -227,99 +127,6 @@ def test_ranges_are_those_of_the_first_events_and_of_finite_numbers(folder: Path
     declared = replace(RECORD.inputs[0], features=(Feature("pt", minimum=20.0, maximum=30.0), Feature("eta")))
     narrow = network(record=replace(RECORD, inputs=(declared, RECORD.inputs[1])))
     assert observed(DataSpec(folder / "events.h5"), narrow)[0].inputs[0].features[0].maximum == 30
-
-
-def test_parts_merge_in_any_order_to_what_one_process_finds(folder: Path) -> None:
-    alone = checked(folder / "late.onnx")
-    shared = checked(folder / "late.onnx")
-    room.stream(alone, job(folder, "late.onnx"))
-    with room._ready(job(folder, "late.onnx")) as (stand, events):
-        for batch in next(events.read(0, 1)):
-            stand.learn(room._probe(batch))
-        learned = dict(stand.learned)
-    told = replace(job(folder, "late.onnx"), learned=learned)
-    pieces = [room.run(told, first, min(first + 2, 6)) for first in (4, 0, 2)]
-    whole = room.Part(shared, pieces[0].data)
-    for piece in pieces:
-        whole.merge(piece)
-    assert sorted(whole.content) == [0, 1, 2, 3, 4, 5]
-    coarse = [
-        (key, precision, r.key, r.events, r.worst.event, r.worst.largest, r.worst.verdict, r.ulps)
-        for key, precision, r in sorted(results(alone), key=str)
-    ]
-    again = [
-        (key, precision, r.key, r.events, r.worst.event, r.worst.largest, r.worst.verdict, r.ulps)
-        for key, precision, r in sorted(results(shared), key=str)
-    ]
-    assert coarse == again
-    assert shared.verdict == alone.verdict == "different"
-
-
-def test_two_dask_workers_give_the_same_digest(folder: Path, modelhub) -> None:
-    digests = []
-    for scheduler in ((), ("--scheduler", "local:2")):
-        done = modelhub(
-            "check", folder / "net.onnx", folder / "net.json", "--data", f"{folder / 'events.h5'}:jets,tracks",
-            "--batch", BLOCK, "--json", *scheduler,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        report = json.loads(done.stdout)
-        assert sum(p["events"] for p in report["legs"][0]["probes"] if p["kind"] == "data") == EVENTS
-        digests.append((report["digest"], report["data"]))
-    assert digests[0] == digests[1]
-
-
-def test_a_cluster_that_is_there_already(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers elsewhere are told paths that do not depend on the folder the user stands in."""
-    alone = checked(folder / "late.onnx")
-    room.stream(alone, job(folder, "late.onnx"))
-    monkeypatch.chdir(folder)
-    here = room.Job(
-        (Path("net.onnx"), "onnx", ReadOptions()),
-        (Path("late.onnx"), "onnx", "late.onnx"),
-        None,
-        DataSpec(Path("events.h5"), block=BLOCK),
-        seed=1,
-    )
-    report = checked(folder / "late.onnx")
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
-        room.stream(report, here, scheduler=cluster.scheduler_address)
-    assert report.to_json()["digest"] == alone.to_json()["digest"]
-    sent = room._abroad(here, {})
-    assert all(path.is_absolute() for path in (sent.source[0], sent.target[0], sent.data.path))
-
-
-def test_a_cluster_that_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelhub.equivalence.cluster.PATIENCE", 1.0)
-    report = checked(folder / "net.onnx")
-    for scheduler, told in (
-        ("tcp://127.0.0.1:9", "no Dask scheduler answers at tcp://127.0.0.1:9"),
-        ("local:many", "takes a number of processes, not 'many'"),
-        ("local:0", "takes a number of processes"),
-        ("nonsense", "no Dask scheduler answers at nonsense"),
-    ):
-        with pytest.raises(UsageError, match=told):
-            room.stream(report, job(folder, "net.onnx"), scheduler=scheduler)
-
-
-def test_a_cluster_without_workers_is_not_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelhub.equivalence.cluster.PATIENCE", 1.0)
-    with (
-        LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
-        pytest.raises(UsageError, match="has no workers"),
-    ):
-        room.stream(checked(folder / "net.onnx"), job(folder, "net.onnx"), scheduler=cluster.scheduler_address)
-
-
-def test_workers_with_other_files_or_engines_are_not_merged(folder: Path) -> None:
-    part, other = room.run(job(folder), 0, 1), room.run(job(folder), 1, 2)
-    other.report.software["numpy"] = "1.0"
-    with pytest.raises(Inconclusive, match=r"a worker runs numpy 1\.0, others numpy"):
-        part.merge(other)
-    with pytest.raises(Inconclusive, match="a worker runs target"):
-        room.run(job(folder, "net.onnx"), 0, 1).merge(room.run(job(folder, "late.onnx"), 1, 2))
-    with pytest.raises(Inconclusive, match=r"a worker runs events\.root of"):
-        room.run(job(folder), 0, 1).merge(room.run(job(folder, data="events.root"), 1, 2))
 
 
 def shaken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
