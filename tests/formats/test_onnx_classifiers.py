@@ -12,6 +12,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
+from skl2onnx_writing import written
 
 import modelhub
 from modelhub.equivalence.render import show
@@ -35,13 +36,6 @@ CLASSES = {
     "texts": np.where(X[:, 0] > 0, "signal", "background"),
     "three": np.digitize(X[:, 0] + X[:, 1], [-0.5, 0.5]),
 }
-
-
-def written(estimator: Any, path: Path, **options: Any) -> Path:
-    """The file of skl2onnx."""
-    proto = skl2onnx.to_onnx(estimator, X[:1], options={id(estimator): options}, target_opset={"": 17, "ai.onnx.ml": 3})
-    path.write_bytes(proto.SerializeToString())
-    return path
 
 
 def kept(estimator: Any, path: Path) -> Path:

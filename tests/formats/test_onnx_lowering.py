@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from skl2onnx_writing import written
 
 import modelhub
 from modelhub.difference.diff import diff
 from modelhub.errors import UnreadableFile
 
-skl2onnx = pytest.importorskip("skl2onnx")
+pytest.importorskip("skl2onnx")
 ensemble = pytest.importorskip("sklearn.ensemble")
 neural_network = pytest.importorskip("sklearn.neural_network")
 pipeline = pytest.importorskip("sklearn.pipeline")
@@ -22,14 +22,6 @@ preprocessing = pytest.importorskip("sklearn.preprocessing")
 X = np.random.default_rng(5).standard_normal((600, 4)).astype("f4")
 SCORE = X[:, 0] + X[:, 1] * X[:, 2]
 TWO, THREE = (SCORE > 0).astype(int), np.digitize(SCORE, [-0.5, 0.5])
-
-
-def written(estimator: Any, path: Path, **options: Any) -> Path:
-    """The file of skl2onnx."""
-    settings = {id(estimator): options} if options else None
-    proto = skl2onnx.to_onnx(estimator, X[:1], options=settings, target_opset={"": 17, "ai.onnx.ml": 3})
-    path.write_bytes(proto.SerializeToString())
-    return path
 
 
 MODELS = {
