@@ -14,7 +14,7 @@ from numpy.polynomial import chebyshev
 
 from modelhub.graph.scribe import Scribe, operands
 
-__all__ = ["FUNCTIONS", "QUIET"]
+__all__ = ["FUNCTIONS", "QUIET", "quiet"]
 
 QUIET = "modelhub.quiet"
 """The metadata key of nodes inside a function, at which no float32 engine rounds."""
@@ -43,7 +43,8 @@ def _scaled_erfc(z: float) -> float:
     return 1 / (math.sqrt(math.pi) * tail)
 
 
-def _quiet(op: Scribe, first: int) -> None:
+def quiet(op: Scribe, first: int) -> None:
+    """Mark what was written from node `first` on: a formula whose own roundings are not those of an engine."""
     for node in op.nodes[first:]:
         node.metadata_props[QUIET] = "yes"
 
@@ -59,7 +60,7 @@ def _error_function(op: Scribe, x: ir.Value) -> ir.Value:
         total = op("Add", op("Mul", total, s), coefficient)
     erfc = op("Mul", t, op("Exp", op("Sub", total, op("Mul", z, z))))
     sign = op("Sign", x)
-    _quiet(op, first)
+    quiet(op, first)
     return op("Mul", op("Sub", op.constant(1.0), erfc), sign)
 
 
@@ -94,7 +95,7 @@ def _arctangent(op: Scribe, x: ir.Value) -> ir.Value:
         sine, cosine = op("Sin", y), op("Cos", y)
         above = op("Sub", op("Mul", x, cosine), sine)
         y = op("Add", y, op("Div", above, op("Add", cosine, op("Mul", x, sine))))
-    _quiet(op, first)
+    quiet(op, first)
     return op("Mul", y, op.constant(1.0))  # the one that rounds
 
 

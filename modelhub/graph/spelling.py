@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from modelhub.graph.functions import FUNCTIONS
+from modelhub.graph.functions import FUNCTIONS, quiet
 from modelhub.graph.scribe import Scribe, operands, real
 from modelhub.graph.unrolling import gru, lstm, rnn
 
@@ -152,10 +152,12 @@ def _softplus(op: Scribe, node: ir.Node) -> ir.Value:
     (x,) = operands(node)
     one = op.constant(1.0)
     z = op("Exp", op("Neg", op("Abs", x)))
+    first = len(op.nodes)
     w = op("Add", one, z)
     lost = op("Equal", w, one)
     excess = op("Where", lost, one, op("Sub", w, one))
     rest = op("Where", lost, z, op("Div", op("Mul", z, op("Log", w)), excess))
+    quiet(op, first)
     return op("Add", op("Max", x, op.constant(0.0)), rest)
 
 

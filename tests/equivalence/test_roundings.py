@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 import modelhub
 from modelhub.equivalence.bounds import bound
 from modelhub.equivalence.parties import graph_side
+from modelhub.equivalence.probes import Probe
 from modelhub.equivalence.report import Report
 from modelhub.graph.interface import Interface
 
@@ -106,6 +107,18 @@ def test_a_function_spelled_in_float64_keeps_small_numbers(tmp_path: Path) -> No
     (found,) = graph_side(model, Interface.of(model), tmp_path).engines["float64"]({"x": x}).values()
     exact = np.log1p(np.exp(-np.abs(x.astype(np.float64)))) + np.maximum(x, 0.0)
     np.testing.assert_allclose(found, exact, rtol=1e-15)
+
+
+def test_the_bound_of_a_small_number_is_small(tmp_path: Path) -> None:
+    """What is spelled with 1 + z is not as uncertain as that 1."""
+    model = modelhub.read(written(tmp_path, "Softplus"))
+    record = Interface.of(model)
+    x = np.float32([[-30, -18, -14, -10, -5, 1]]).repeat(20, 0)
+    answer = graph_side(model, record, tmp_path).engines["float64"]({"x": x})
+    found = bound(model, record, tmp_path, 1)
+    assert found is not None
+    allowed = found.of(Probe("normal", None, {"x": x}), answer).allowed(answer, "float32")["y"].tolerance
+    assert (allowed < 1e-5 * answer["y"]).all()
 
 
 def test_the_inverse_of_cosh_has_no_value_below_one(tmp_path: Path) -> None:
